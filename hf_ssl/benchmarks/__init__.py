@@ -1,0 +1,1 @@
+"""Ratios against published formulas and peers, measured side by side in one run."""

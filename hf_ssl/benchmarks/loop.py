@@ -1,0 +1,96 @@
+"""What the training loop costs over a bare step, and what a step costs against the published code.
+
+All rows come from one run in which the variants take turns: step by step for the loop's overhead, which is small, and
+round by round for the rest.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from hf_ssl import functional as F
+from hf_ssl.arguments import TrainingArguments
+from hf_ssl.benchmarks.clock import compare
+from hf_ssl.inputs import Inputs
+from hf_ssl.methods import METHODS
+from hf_ssl.modeling import SSLModel
+from hf_ssl.optim import build_optimizer
+from hf_ssl.plan import Plan
+from hf_ssl.trainer import pretrain
+
+BATCH, SIZE, WARM_UP = 64, 32, 3
+SETTINGS = {  # the small-image network of Mixed Barlow Twins
+    "backbone": "resnet18",
+    "backbone_kwargs": {"zero_init_last": False},
+    "stem": "small_nopool",
+    "image_size": SIZE,
+    "projector_dims": (512, 1024),
+}
+
+
+def run(rounds: int = 15) -> list[dict[str, Any]]:
+    """Rows of the loop's overhead (T6) and of a Mixed Barlow Twins step against the published one (T5)."""
+    return [overhead(rounds), *steps(max(5, rounds // 3))]
+
+
+def build() -> tuple[SSLModel, Tensor, F.Mix]:
+    """A fresh model with fixed views and a fixed mix."""
+    torch.manual_seed(0)
+    method = METHODS["mixed_barlow_twins"]
+    views = torch.randn(BATCH, 2, 3, SIZE, SIZE)
+    return method(method.config_class(**SETTINGS)), views, F.draw_mix(BATCH, BATCH, torch.Generator().manual_seed(0))
+
+
+def step_of(model: nn.Module, optimizer: torch.optim.Optimizer, views: Tensor, mix: F.Mix) -> None:
+    """One bare optimizer step."""
+    model(views, mix).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def overhead(rounds: int) -> dict[str, Any]:
+    """The Accelerate loop against a bare step on the same views; the bare step runs between the loop's steps."""
+    model, views, mix = build()
+    bare, _, _ = build()
+    arguments = TrainingArguments(batch_size=BATCH, report_to=["none"])
+    optimizer = build_optimizer(bare.train(), arguments)
+    loop_seconds: list[float] = []
+    bare_seconds: list[float] = []
+
+    def inputs(start: int, position: Any) -> Iterator[Inputs]:
+        while True:
+            began = time.perf_counter()
+            step_of(bare, optimizer, views, mix)
+            bare_seconds.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            yield Inputs(views, mix, 0, None)
+            loop_seconds.append(time.perf_counter() - began)
+
+    steps = rounds + WARM_UP + 1
+    plan = Plan(steps, steps, BATCH, log_every=10, evaluate_every=0, save_every=0)
+    with tempfile.TemporaryDirectory() as folder:
+        pretrain(
+            model,
+            inputs,
+            arguments,
+            plan,
+            accelerator=Accelerator(cpu=True),
+            folder=Path(folder),
+            publish=lambda model, folder: None,
+        )
+    pairs = list(zip(loop_seconds, bare_seconds, strict=False))[WARM_UP:]
+    return {
+        "name": "Accelerate loop, ResNet-18, batch 64",
+        "baseline": "bare step on the same views",
+        "ratio_wall": statistics.median(ours / theirs for ours, theirs in pairs),
+        "milliseconds": 1000 * statistics.median(ours for ours, _ in pairs),
+        "baseline_milliseconds": 1000 * statistics.median(theirs for _, theirs in pairs),
+        "bar": "time ratio at most 1.03",
+    }

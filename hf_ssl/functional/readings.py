@@ -1,0 +1,38 @@
+"""What to watch while training: cheap, without gradients, never a D x D matrix when the batch is smaller."""
+
+import torch
+from torch import Tensor
+
+from hf_ssl.functional.energies import energy_and_diagonal, standardized
+from hf_ssl.functional.precision import full_precision
+from hf_ssl.functional.relations import gram, same_shape
+
+
+@torch.no_grad()
+@full_precision
+def cross_correlation_readings(z_a: Tensor, z_b: Tensor) -> dict[str, Tensor]:
+    """How far the cross-correlation of (..., B, D) twice is from the identity, the mean over leading axes.
+
+    "diagonal_mean" () goes to 1 as views agree; "off_diagonal_rms" () to 0 as dimensions cease to repeat each other.
+    """
+    same_shape(z_a=z_a, z_b=z_b)
+    a, b = (standardized(z, "biased", normalize_embeddings=False) for z in (z_a, z_b))
+    squares, matches = energy_and_diagonal(a, b)
+    pairs = matches.shape[-1] * (matches.shape[-1] - 1)
+    others = (squares - matches.square().sum(-1)).clamp_min(0) / max(pairs, 1)
+    return {"diagonal_mean": matches.mean(), "off_diagonal_rms": others.sqrt().mean()}
+
+
+@torch.no_grad()
+@full_precision
+def effective_rank(z: Tensor) -> Tensor:
+    """Entropy of the normalised singular values of `z` (..., B, D), as a number of directions exp(entropy): -> (...).
+
+    Between 1, when all rows are multiples of one (also when all are zero), and min(B, D). This is RankMe
+    (Garrido et al., 2023, https://huggingface.co/papers/2210.02885).
+    """
+    # Squaring halves the digits, so the smaller Gram matrix is formed in float64.
+    rows = (z if z.shape[-2] <= z.shape[-1] else z.mT).double()
+    values = torch.linalg.eigvalsh(gram(rows)).clamp_min(0).sqrt()
+    share = values / values.sum(-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
+    return torch.special.entr(share).sum(-1).exp().to(z.dtype)

@@ -1,0 +1,119 @@
+"""What sits between the backbone and the objective: projectors, predictors and the temperature.
+
+C heads are computed as one: layer l of all heads is a single batched product, and one BatchNorm over all C x width
+channels is exactly one BatchNorm for each head. With C = 1 parameters have the names and shapes of a torch
+`Sequential` of Linear, BatchNorm1d and ReLU, which is how published checkpoints store a projector.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class HeadLinear(nn.Module):
+    """C linear layers side by side, each initialised as torch's Linear.
+
+    With `shared_input` all heads read the same (b, in); otherwise head c reads its share of (b, C * in).
+    Returns (b, C * out). `weight` is (C * out, in) and `bias` (C * out), head after head.
+    """
+
+    def __init__(self, heads: int, in_features: int, out_features: int, *, bias: bool, shared_input: bool) -> None:
+        super().__init__()
+        self.heads, self.shared_input = heads, shared_input
+        self.weight = nn.Parameter(torch.empty(heads * out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(heads * out_features)) if bias else None
+        bound = in_features**-0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, in) if the input is shared, else (b, C * in); -> (b, C * out)."""
+        if self.shared_input or self.heads == 1:
+            return nn.functional.linear(x, self.weight, self.bias)
+        per_head = x.unflatten(1, (self.heads, -1)).transpose(0, 1)  # (C, b, in)
+        product = torch.bmm(per_head, self.weight.unflatten(0, (self.heads, -1)).mT)
+        output = product.transpose(0, 1).flatten(1)
+        return output if self.bias is None else output + self.bias
+
+
+class HeadMLP(nn.Sequential):
+    """C perceptrons side by side: (Linear, BatchNorm, ReLU) for each hidden width, then a Linear."""
+
+    def __init__(
+        self,
+        in_features: int,
+        dims: Sequence[int],
+        heads: int,
+        *,
+        shared_input: bool,
+        norm: str = "batch",
+        bias: bool = True,
+        last_norm: bool = False,
+    ) -> None:
+        widths = [in_features, *dims]
+        layers: list[nn.Module] = []
+        for depth, (before, after) in enumerate(pairwise(widths)):
+            last = depth == len(dims) - 1
+            normed = last_norm if last else norm == "batch"
+            has_bias = not normed and (bias or not last)  # a norm takes away what a bias adds
+            shared = shared_input and depth == 0
+            layers.append(HeadLinear(heads, before, after, bias=has_bias, shared_input=shared))
+            if normed:
+                layers.append(nn.BatchNorm1d(heads * after, affine=not last))
+            if not last:
+                layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+        self.heads = heads
+
+    def split(self, flat: Tensor) -> Tensor:
+        """(b, C * D) -> (C, b, D)."""
+        return flat.unflatten(1, (self.heads, -1)).transpose(0, 1)
+
+
+class Projector(HeadMLP):
+    """C projectors of one representation: (b, F) -> (C, b, D). `dims` are the layers' output widths, D the last."""
+
+    def __init__(self, in_features: int, dims: Sequence[int], heads: int = 1, **options: Any) -> None:
+        super().__init__(in_features, dims, heads, shared_input=True, **options)
+
+    def forward(self, representation: Tensor) -> Tensor:
+        """Project (b, F) to (C, b, D)."""
+        return self.split(super().forward(representation))
+
+
+class Predictor(HeadMLP):
+    """One predictor for each head's embeddings: (C, b, D) -> (C, b, D')."""
+
+    def __init__(self, in_features: int, dims: Sequence[int], heads: int = 1, **options: Any) -> None:
+        super().__init__(in_features, dims, heads, shared_input=False, **options)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Predict from (C, b, D), each head by its own perceptron."""
+        return self.split(super().forward(embedding.transpose(0, 1).flatten(1)))
+
+
+class Temperature(nn.Module):
+    """What scores are divided by: a number, or numbers with the scores' own shape."""
+
+    is_constant = False
+
+    def forward(self, model: nn.Module, anchors: Tensor, targets: Tensor) -> Any:
+        """Return a number, or `PairScores` of numbers for the model's scores of (V, C, B, D) embeddings."""
+        raise NotImplementedError
+
+
+class ConstantTemperature(Temperature):
+    """One number for all pairs, or None where a method divides its scores by nothing."""
+
+    is_constant = True
+
+    def __init__(self, value: float | None = None) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, model: nn.Module, anchors: Tensor, targets: Tensor) -> float | None:
+        """Return the number, whatever the embeddings are."""
+        return self.value

@@ -1,0 +1,71 @@
+"""Barlow Twins (Zbontar et al., 2021, https://huggingface.co/papers/2103.03230).
+
+Two views of an image should agree in every embedding dimension, and no two dimensions should say the same thing:
+the cross-correlation of the two views' embeddings is drawn to the identity matrix.
+"""
+
+from huggingface_hub.dataclasses import strict
+from torch import Tensor
+
+from hf_ssl import functional as F
+from hf_ssl.configuration import SSLConfig, setting
+from hf_ssl.errors import UsageError
+from hf_ssl.modeling import SSLModel
+
+
+@strict
+class BarlowTwinsConfig(SSLConfig):
+    """Defaults for small images on one device; the paper's 8192-8192-8192 projector is a recipe."""
+
+    model_type = "barlow_twins"
+
+    projector_dims: list[int] | tuple[int, ...] = (512, 1024)
+    redundancy_weight: float | int = setting(
+        0.0051, "cost of a squared correlation between two different dimensions (lambda of eq. 1)"
+    )
+
+    def validate_architecture(self) -> None:
+        """Refuse a negative weight beside what no method can build."""
+        super().validate_architecture()
+        if not self.redundancy_weight >= 0:
+            raise UsageError(f"redundancy_weight must not be negative, but is {self.redundancy_weight}.")
+
+
+class BarlowTwinsModel(SSLModel):
+    """Scores dimensions against dimensions: N = D anchors with M = D - 1 negatives each."""
+
+    config_class = BarlowTwinsConfig
+    config: BarlowTwinsConfig
+
+    def items(self, z: Tensor) -> Tensor:
+        """Standardised dimensions as rows (..., D, B), so that inner products are correlations."""
+        z = F.normalize(z) if self.config.normalize_embeddings else z
+        return F.standardize(z, self.config.standardization).mT / z.shape[-2] ** 0.5
+
+    def arrange(self, items_a: Tensor, items_b: Tensor, bank: Tensor | None = None) -> F.PairScores:
+        """Part the cross-correlation (..., D, D): a dimension should match itself in the other view, nothing else."""
+        return F.split_diagonal(F.inner_products(items_a, items_b))
+
+    def objective(self, scores: F.PairScores, temperature: F.PairScores | float | None) -> Tensor:
+        """Eq. 1."""
+        return F.redundancy_reduction(scores, temperature, self.config.redundancy_weight)
+
+    def fast(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """Eq. 1 without a D x D matrix where B is the smaller."""
+        config = self.config
+        return F.barlow_twins(z_a, z_b, config.redundancy_weight, config.standardization, config.normalize_embeddings)
+
+    def mix(self, z_mix: Tensor, z_a: Tensor, z_b: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
+        """`redundancy_weight` times the squared distance of the mix's correlations from the mixed correlations."""
+        config = self.config
+        consistency = F.mix_consistency(
+            z_mix,
+            z_a,
+            z_b,
+            alpha,
+            permutation,
+            config.mix_target,
+            config.standardization,
+            config.normalize_embeddings,
+        )
+        return config.redundancy_weight * consistency

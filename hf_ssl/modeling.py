@@ -1,0 +1,209 @@
+"""One forward pass for every method: two views in, one loss out.
+
+Letters: b images on this process, B in the global batch, F the representation's width, D an embedding's, C heads,
+V directions (which side predicts which; never concatenated along the batch, which would change the negatives).
+
+    views (b, 2, c, H, W) -> sides (V, C, b, D) -> gather (V, C, B, D) -> items -> arrange -> PairScores -> objective
+
+A method fills in `items`, `arrange` and `objective`, and overrides what else is its own. A forward pass only computes;
+what follows an optimizer step (a momentum encoder, a queue) moves in `after_step`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from hf_ssl import distributed
+from hf_ssl import functional as F
+from hf_ssl.backbone import create_backbone, width
+from hf_ssl.configuration import SSLConfig
+from hf_ssl.errors import HfSslError, UsageError, listing
+from hf_ssl.functional.precision import lift, without_autocast
+from hf_ssl.heads import ConstantTemperature, Projector, Temperature
+
+
+@dataclass
+class SSLOutput(ModelOutput):
+    """What a forward pass gives.
+
+    loss: () to minimise; terms: name -> () detached summands of the loss, weights included;
+    embeddings: detached anchors and targets of the global batch, each (V, C, B, D).
+    """
+
+    loss: Tensor | None = None
+    terms: dict[str, Tensor] | None = None
+    embeddings: tuple[Tensor, Tensor] | None = None
+
+
+class SSLModel(PreTrainedModel):
+    """A timm backbone with projectors and an objective."""
+
+    config_class = SSLConfig
+    base_model_prefix = "backbone"
+    main_input_name = "views"
+
+    config: SSLConfig
+
+    def __init__(self, config: SSLConfig) -> None:
+        super().__init__(config)
+        on_meta = torch.empty(0).is_meta  # from_pretrained builds there: it brings the weights itself
+        self.backbone = create_backbone(config, pretrained=config.pretrained_backbone and not on_meta)
+        self.projector = Projector(
+            width(self.backbone),
+            config.projector_dims,
+            config.num_heads,
+            norm=config.projector_norm,
+            bias=config.projector_bias,
+            last_norm=config.projector_last_norm,
+        )
+        self.temperature = self.build_temperature()
+        self.build()
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Leave what timm and torch initialised; transformers would draw it anew. Recompute what is never saved."""
+        recompute = getattr(module, "init_non_persistent_buffers", None)
+        if recompute is not None:
+            recompute()
+
+    # What a method fills in.
+
+    def items(self, z: Tensor) -> Tensor:
+        """Turn embeddings (..., B, D) into the rows that are compared with each other, (..., N, K)."""
+        raise NotImplementedError
+
+    def arrange(self, items_a: Tensor, items_b: Tensor, bank: Tensor | None = None) -> F.PairScores:
+        """Part the plain inner products of rows into what should match, (..., N), and what should not, (..., N, M)."""
+        raise NotImplementedError
+
+    def objective(self, scores: F.PairScores, temperature: Any) -> Tensor:
+        """Define the objective over scores: (V, C, N) and (V, C, N, M) -> (V, C)."""
+        raise NotImplementedError
+
+    # What a method overrides where it differs.
+
+    def build(self) -> None:
+        """Make further parts of the method, such as a predictor, a momentum encoder or a queue."""
+
+    def build_temperature(self) -> Temperature:
+        """Make what scores are divided by before the objective."""
+        return ConstantTemperature()
+
+    @property
+    def bank(self) -> Tensor | None:
+        """Rows that every anchor is compared with beside the batch, such as MoCo's queue."""
+        return None
+
+    def sides(self, view_a: Tensor, view_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed two views (b, c, H, W): -> anchors and targets, (V, C, b, D) each."""
+        return self.embed(view_a)[None], self.embed(view_b)[None]
+
+    def fast(self, z_a: Tensor, z_b: Tensor) -> Tensor | None:
+        """Return the objective in a cheaper form that is exactly equal at a constant temperature, (V, C), or None."""
+        return None
+
+    def mix(self, z_mix: Tensor, z_a: Tensor, z_b: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
+        """Cost of a blend whose embedding (C, B, D) does not relate to its sources as the blend of theirs: -> (C,)."""
+        raise NotImplementedError(f"{type(self).__name__} has no mix term")
+
+    def after_step(self, output: SSLOutput, progress: float) -> None:
+        """Follow an optimizer step; `progress` is the share of the run that is done, in (0, 1]."""
+
+    # What everyone uses.
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Represent images (b, c, H, W), normalised as in training: (b, F), at least float32."""
+        return cast(Tensor, lift(self.backbone(images)))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Project the representations of images (b, c, H, W): (C, b, D), at least float32."""
+        return cast(Tensor, lift(self.projector(self.encode(images))))
+
+    def forward(self, views: Tensor, mix: F.Mix | None = None) -> SSLOutput:
+        """Score two views of each image, (b, 2, c, H, W) with the batch first because Accelerate slices that axis.
+
+        `mix` says how view a is blended with rows of view b, for all B rows of the global batch; in training it is
+        drawn here if the method mixes and none is given. Without training there is no mixed pass.
+
+        Raises:
+            UsageError: for a global batch of one in training: there is nothing to compare an image with.
+
+        """
+        rows, world = views.shape[0], distributed.world_size()
+        if self.training and rows * world < 2:
+            raise UsageError(
+                "A batch of one image cannot be trained on: the objective compares images with each other."
+            )
+        view_a, view_b = views.unbind(dim=1)
+        anchors, targets = map(distributed.gather, self.sides(view_a, view_b))
+        terms = {"objective": self.compare(anchors, targets)}
+        if self.training and self.config.mix_weight:
+            mix = self._draw(rows) if mix is None else mix
+            mix = F.Mix(*(value.to(views.device, non_blocking=True) for value in mix))
+            own = mix.permutation.narrow(0, distributed.rank() * rows, rows) - distributed.rank() * rows
+            z_mix = distributed.gather(self.embed(F.mix_views(view_a, view_b, mix.alpha, own)))
+            with without_autocast(z_mix):
+                residual = self.mix(z_mix, anchors[0], targets[0], mix.alpha, mix.permutation)
+            terms["mix"] = residual * (self.config.mix_weight * mix.scale)
+        return SSLOutput(
+            loss=torch.stack(list(terms.values())).sum(),
+            terms={name: term.detach().sum() for name, term in terms.items()},
+            embeddings=(anchors.detach(), targets.detach()),
+        )
+
+    def compare(self, anchors: Tensor, targets: Tensor) -> Tensor:
+        """Cost of embeddings (V, C, B, D) for each head: by the exact cheap form if there is one, else as defined."""
+        with without_autocast(anchors):
+            if self.temperature.is_constant:
+                cheap = self.fast(anchors, targets)
+                if cheap is not None:
+                    return cheap.mean(dim=0)
+            scores = self.arrange(self.items(anchors), self.items(targets), self.bank)
+            return self.objective(scores, self.temperature(self, anchors, targets)).mean(dim=0)
+
+    def _draw(self, rows: int) -> F.Mix:
+        """Draw a mix from torch's own generator, the same on every process."""
+        drawn = F.draw_mix(rows * distributed.world_size(), rows, torch.default_generator)
+        return F.Mix(*map(distributed.agree, drawn))
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, output_loading_info: bool = False, **options: Any) -> Any:
+        """Load a saved model, in eval mode.
+
+        Raises:
+            HfSslError: if the file lacks weights of this model or has others; `transformers` would only warn.
+
+        """
+        model, info = super().from_pretrained(name, output_loading_info=True, **options)
+        for reason in ("missing_keys", "unexpected_keys"):
+            if info[reason]:
+                raise HfSslError(f"{name} does not fit {cls.__name__}: {reason} {listing(sorted(info[reason]), 5)}.")
+        return (model, info) if output_loading_info else model
+
+
+class AutoSSLModel:
+    """Opens a saved model of any method."""
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **options: Any) -> SSLModel:
+        """Load the `pretraining/` folder of a run or repository, in eval mode.
+
+        Raises:
+            UsageError: if there is no model, or none of this package.
+            HfSslError: if its weights are incomplete.
+
+        """
+        try:
+            model = AutoModel.from_pretrained(name, **options)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"'{name}' holds no model that can be opened: {str(error).splitlines()[0]}") from error
+        if not isinstance(model, SSLModel):
+            raise UsageError(
+                f"'{name}' holds a {type(model).__name__}, not a model in pretraining: open NAME/pretraining."
+            )
+        return model

@@ -1,0 +1,68 @@
+"""The probe of a running pretraining: weighted kNN on fixed, seeded rows of a labelled data set."""
+
+import numpy as np
+import torch
+
+from hf_ssl.data import Source
+from hf_ssl.evaluation.features import extract
+from hf_ssl.evaluation.knn import knn_accuracy
+from hf_ssl.evaluation.results import Result
+from hf_ssl.evaluation.suite import evaluate
+from hf_ssl.modeling import SSLModel
+from hf_ssl.preprocessing import Preprocess
+
+BANK_ROWS, QUERY_ROWS = 10_000, 2_000  # enough for a curve, cheap enough to draw one
+
+
+class KNNProbe:
+    """Callable that gives {"knn/top1": accuracy} of a model's backbone (k 20, temperature 0.07)."""
+
+    def __init__(
+        self,
+        bank: Source,
+        queries: Source,
+        preprocess: Preprocess,
+        *,
+        device: torch.device,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.bank, self.queries = some_rows(bank, BANK_ROWS, seed), some_rows(queries, QUERY_ROWS, seed)
+        self.preprocess = preprocess
+        self.device, self.batch_size, self.seed = device, batch_size, seed
+
+    def __call__(self, model: SSLModel) -> dict[str, float]:
+        """Measure `model` in evaluation mode; its mode is left as it was."""
+        training = model.training
+        model.eval()
+        try:
+            bank, queries = (
+                extract(
+                    model.encode, source, self.preprocess, batch_size=self.batch_size, device=self.device
+                ).labelled()
+                for source in (self.bank, self.queries)
+            )
+        finally:
+            model.train(training)
+        return {"knn/top1": knn_accuracy(bank, queries)}
+
+    def rows(self, model: SSLModel, command: str) -> list[Result]:
+        """Measure with every setting, as rows of results with intervals; `model` ends in evaluation mode."""
+        return evaluate(
+            model.eval().encode,
+            self.preprocess,
+            self.bank,
+            self.queries,
+            protocols=("knn",),
+            seed=self.seed,
+            batch_size=self.batch_size,
+            device=self.device,
+            command=command,
+        )
+
+
+def some_rows(source: Source, count: int, seed: int) -> Source:
+    """At most `count` rows, the same for the same seed, in their own order."""
+    if len(source) <= count:
+        return source
+    return source.select(sorted(np.random.default_rng(seed).permutation(len(source))[:count].tolist()))

@@ -1,0 +1,180 @@
+"""From options to a finished run folder: what `pretrain` does around the loop, in order."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+
+from hf_ssl import checkpoint, preflight, records
+from hf_ssl.arguments import DataArguments, TrainingArguments
+from hf_ssl.augmentations import Recipe, get_recipe
+from hf_ssl.data import Source, make_batches, open_probe, open_source
+from hf_ssl.data.batches import refuse_batch_size
+from hf_ssl.errors import UsageError
+from hf_ssl.evaluation.results import Result, clean_command, merge
+from hf_ssl.inputs import Inputs, make_inputs
+from hf_ssl.interruption import EXIT_CODE
+from hf_ssl.methods import METHODS
+from hf_ssl.modeling import SSLModel
+from hf_ssl.monitor import KNNProbe
+from hf_ssl.options import PretrainOptions
+from hf_ssl.plan import Plan, make_plan
+from hf_ssl.preprocessing import Preprocess
+from hf_ssl.report.curves import draw_curves
+from hf_ssl.repository import load_weights, refresh_card
+from hf_ssl.trainer import Progress, pretrain
+from hf_ssl.watch import write_status
+
+logger = logging.getLogger(__name__)
+
+SMALL_SIZE, LARGE_SIZE = 64, 224  # up to the first, "cifar" views are the default; the second is for large images
+
+
+def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
+    """Start a pretraining, or go on with the one in its folder: -> exit code (0 done, 75 stopped after saving).
+
+    Raises:
+        UsageError: if the request is wrong, or the folder holds another run.
+        HfSslError: if the run cannot go on.
+
+    """
+    data, arguments = options.data, options.training
+    if data.dataset is None:
+        raise UsageError(
+            "Name the images to train on: --dataset FOLDER, a Hub id, or an embedded name such as photos."
+        )
+    folder = Path(arguments.output_dir or f"runs/{options.method}-{Path(data.dataset).name}")
+    accelerator = build_accelerator(arguments, folder)
+    if not accelerator.is_main_process:
+        logging.getLogger("hf_ssl").setLevel(logging.ERROR)
+    source = open_source(
+        data.dataset,
+        config=data.dataset_config,
+        split=data.split,
+        image_column=data.image_column,
+        streaming=data.streaming,
+    )
+    recipe = resolve(options, source)
+    torch.manual_seed(arguments.seed)
+    model = METHODS[options.method](METHODS[options.method].config_class(**options.settings))
+    if arguments.init_from:
+        load_weights(model, arguments.init_from)
+    refuse_batch_size(arguments.batch_size, source.num_rows, accelerator.num_processes)
+    per_epoch = source.num_rows and source.num_rows // arguments.batch_size
+    plan = make_plan(arguments, steps_per_epoch=per_epoch, num_processes=accelerator.num_processes)
+    record = records.recipe_record(options, plan, accelerator.num_processes)
+    resume_from = None if arguments.dry_run else records.where_to_start(arguments, folder, record)
+    if resume_from is not None and records.steps_done(resume_from) >= plan.total_steps:
+        logger.info("%s is already done at step %d.", folder, plan.total_steps)
+        return 0
+    batches = make_batches(
+        source,
+        batch_size=arguments.batch_size,
+        process_index=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+        recipe=recipe,
+        image_size=model.config.image_size,
+        seed=arguments.seed,
+        num_workers=data.num_workers,
+        channels=model.config.in_chans,
+        device=accelerator.device,
+        on_device=data.data_on_device,
+        max_bad_fraction=data.max_bad_fraction,
+    )
+
+    def inputs(step: int, position: Any) -> Iterator[Inputs]:
+        return make_inputs(
+            batches, recipe, model.config, arguments, plan, accelerator, start_step=step, position=position
+        )
+
+    preflight.check(model, arguments, plan, accelerator, folder)
+    if arguments.dry_run:
+        preflight.dry_run(model, next(inputs(0, None)), recipe, plan, folder)
+        return 0
+    probe = make_probe(data, source, model, accelerator, arguments)
+    if accelerator.is_main_process:
+        records.open_folder(folder, record, command, accelerator, resume_from)
+    accelerator.wait_for_everyone()
+    accelerator.init_trackers("hf_ssl")
+    try:
+        progress = pretrain(
+            model,
+            inputs,
+            arguments,
+            plan,
+            accelerator=accelerator,
+            folder=folder,
+            publish=records.Publisher(record, folder),
+            probe=probe,
+            resume_from=resume_from,
+        )
+    except BaseException as error:
+        kept = checkpoint.newest(folder / "checkpoints")
+        message = str(error) or type(error).__name__
+        write_status(folder, accelerator, "failed", (kept and records.steps_done(kept)) or 0, kept, 1, message)
+        raise
+    rows: list[Result] = []
+    if probe is not None and not progress.stopped and accelerator.is_main_process:
+        rows = probe.rows(model, clean_command(command))
+    return finish(progress, plan, folder, accelerator, rows)
+
+
+def build_accelerator(arguments: TrainingArguments, folder: Path) -> Accelerator:
+    """Accelerate for this process: precision, trackers, and DDP that leaves shared batch statistics alone."""
+    try:
+        return Accelerator(
+            mixed_precision=arguments.mixed_precision,
+            log_with=records.trackers(arguments.report_to),
+            project_dir=str(folder),
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        )
+    except ValueError as error:
+        raise UsageError(f"This device cannot train as asked: {error}. Try --mixed_precision no.") from None
+
+
+def resolve(options: PretrainOptions, source: Source) -> Recipe:
+    """Fill in what follows from the data: image size, views, and the numbers that the model is published with."""
+    arguments, settings = options.training, options.settings
+    if "image_size" not in options.given:
+        settings["image_size"] = source.common_size(settings["in_chans"]) or LARGE_SIZE
+    recipe = get_recipe(arguments.augmentation or ("cifar" if settings["image_size"] <= SMALL_SIZE else "imagenet"))
+    arguments.augmentation = arguments.augmentation or recipe.name
+    settings["image_mean"], settings["image_std"] = list(recipe.mean), list(recipe.std)
+    return recipe
+
+
+def make_probe(
+    data: DataArguments, source: Source, model: SSLModel, accelerator: Accelerator, arguments: TrainingArguments
+) -> KNNProbe | None:
+    """The kNN probe, where there are labels."""
+    pair = open_probe(data.probe_dataset, data.probe_config, source)
+    if pair is None:
+        logger.info("No labelled probe data: readings without labels stand in; --probe_dataset names some.")
+        return None
+    config = model.config
+    preprocess = Preprocess.for_training_size(config.image_size, config.image_mean, config.image_std)
+    return KNNProbe(*pair, preprocess, device=accelerator.device, batch_size=arguments.batch_size, seed=arguments.seed)
+
+
+def finish(progress: Progress, plan: Plan, folder: Path, accelerator: Accelerator, last_results: list[Result]) -> int:
+    """Write what a run ends with: results, curves, status; -> exit code."""
+    code = EXIT_CODE if progress.stopped else 0
+    if accelerator.is_main_process:
+        if last_results:
+            merge(folder / "results.json", last_results)
+            refresh_card(folder)
+        draw_curves(folder)
+    state, message = ("stopped", "stopped by a signal") if progress.stopped else ("done", "")
+    write_status(folder, accelerator, state, progress.step, progress.path, code, message)
+    accelerator.end_training()
+    logger.info(
+        "%s at step %d of %d: %s",
+        "Stopped and saved; the same command goes on" if progress.stopped else "Done",
+        progress.step,
+        plan.total_steps,
+        folder,
+    )
+    return code

@@ -1,0 +1,8 @@
+"""`hf-ssl pretrain`, for launchers that start a file."""
+
+import sys
+
+from hf_ssl.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["pretrain", *sys.argv[1:]]))

@@ -1,0 +1,309 @@
+"""Backbones, stems, heads and the package's door: what is built, what is refused, and what it costs to import."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from tiny import BUILDERS, small_model, views
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+import hf_ssl
+from hf_ssl import functional as F
+from hf_ssl import modeling
+from hf_ssl.backbone import backbone_arguments, create_backbone, width
+from hf_ssl.configuration import SSLConfig
+from hf_ssl.errors import UsageError
+from hf_ssl.heads import HeadLinear, Predictor, Projector
+
+NARROW = {"channels": [8, 16, 16, 32], "stem_width": 8}
+BACKBONES = {  # name -> keyword arguments and the width of the representation; num_features is another for half
+    "test_resnet": ({}, 96),
+    "resnet10t": (NARROW, 32),
+    "test_vit": ({}, 64),
+    "test_convnext": ({}, 64),
+    "test_efficientnet": ({}, 256),
+    "mobilenetv3_small_050": ({}, 1024),
+    "ghostnet_050": ({}, 1280),
+}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_any_timm_backbone_trains_and_reloads(backbone, tmp_path):
+    arguments, columns = BACKBONES[backbone]
+    model = small_model("mixed_barlow_twins", backbone=backbone, backbone_kwargs=arguments)
+    assert width(model.backbone) == columns == model.projector[0].weight.shape[1]
+    output = model(views())
+    output.loss.backward()
+    assert output.loss.isfinite()
+    assert [path for path, p in model.named_parameters() if p.grad is None] == []
+    model.eval().save_pretrained(tmp_path)
+    reloaded = AutoModel.from_pretrained(tmp_path)
+    torch.testing.assert_close(dict(reloaded.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
+    images = views(3, size=model.config.image_size)[:, 0]
+    assert model.encode(images).shape == (3, columns)
+    assert model.embed(images).shape == (1, 3, 8)
+    torch.testing.assert_close(reloaded.encode(images), model.encode(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_vgg_is_as_wide_as_what_it_returns():
+    with torch.device("meta"):
+        backbone = create_backbone(SSLConfig(backbone="vgg11"))
+    assert backbone.num_features == 512 and width(backbone) == 4096
+
+
+def test_keyword_arguments_reach_timm():
+    narrow = create_backbone(SSLConfig(backbone="resnet10t", backbone_kwargs=NARROW))
+    assert width(narrow) == 32 and narrow.conv1[-1].out_channels == 16
+    grey = SSLConfig(backbone="test_resnet", in_chans=1)
+    assert create_backbone(grey)(torch.randn(2, 1, 32, 32)).shape == (2, 96)
+    assert backbone_arguments(grey) == {"in_chans": 1}
+
+
+def test_a_network_of_fixed_input_size_gets_the_size_of_the_views():
+    model = small_model("barlow_twins", backbone="test_vit", image_size=48)
+    assert backbone_arguments(model.config) == {"img_size": 48}
+    assert model(views(size=48)).loss.isfinite()
+    chosen = SSLConfig(backbone="test_vit", backbone_kwargs={"img_size": 64}, image_size=48)
+    assert backbone_arguments(chosen) == {"img_size": 64}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backbone": "resnet81"}, "timm has no model 'resnet81'. Did you mean 'resnet"),
+        ({"backbone_kwargs": {"chanels": [1]}}, "resnet18 has no keyword argument 'chanels'"),
+        ({"backbone_kwargs": {"num_classes": 10}}, "must not set 'num_classes'"),
+        ({"backbone_kwargs": {"in_chans": 1}}, "use --in_chans"),
+        ({"backbone_kwargs": {"block_args": 3}}, "timm cannot build resnet18"),
+        ({"backbone": "test_convnext", "stem": "small"}, "test_convnext cannot have the stem 'small'.*ResNets"),
+        ({"backbone": "vgg11_bn", "stem": "small_nopool"}, "use --stem imagenet"),
+    ],
+)
+def test_a_backbone_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(UsageError, match=message):
+        create_backbone(SSLConfig(**settings))
+
+
+def test_pretrained_weights_that_do_not_exist_are_refused():
+    with pytest.raises(UsageError, match="no pretrained weights for 'resnet50s'"):
+        create_backbone(SSLConfig(backbone="resnet50s"), pretrained=True)
+
+
+def test_pretrained_weights_are_asked_for_once(monkeypatch, tmp_path):
+    """Bug: opening a trained model downloads timm's weights again, only to write over them."""
+    asked = []
+
+    def create(config, *, pretrained):
+        asked.append(pretrained)
+        return create_backbone(config)
+
+    monkeypatch.setattr(modeling, "create_backbone", create)
+    small_model("barlow_twins", pretrained_backbone=True).save_pretrained(tmp_path)
+    assert hf_ssl.AutoSSLModel.from_pretrained(tmp_path).config.pretrained_backbone is True
+    assert asked == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stem": "smal"}, "stem is one of 'imagenet', 'small', 'small_nopool', not 'smal'. Did you mean 'small'?"),
+        ({"mix_target": "aa"}, "mix_target is one of 'ab', 'bb'"),
+        ({"standardization": "whitened"}, "standardization is one of 'biased', 'unbiased'"),
+        ({"projector_norm": "layer"}, "projector_norm is one of"),
+        ({"num_heads": 0}, "num_heads must be at least 1, not 0"),
+        ({"in_chans": 0}, "in_chans must be at least 1"),
+        ({"image_size": -1}, "image_size must be at least 1"),
+        ({"projector_dims": []}, "projector_dims needs a positive width"),
+        ({"projector_dims": (16, 0)}, "projector_dims needs a positive width"),
+        ({"mix_weight": -1.0}, "mix_weight must not be negative"),
+        ({"mix_weight": float("nan")}, "mix_weight must not be negative"),
+        ({"redundancy_weight": -0.1}, "redundancy_weight must not be negative"),
+        ({"image_mean": [0.5]}, "image_mean needs one number for each of the 3 channels, not 1"),
+        ({"image_std": [0.5, 0.5, 0.0]}, "image_std must be positive"),
+    ],
+)
+def test_settings_that_contradict_are_refused(settings, message):
+    with pytest.raises(UsageError, match=message.replace("?", r"\?")):
+        hf_ssl.BarlowTwinsConfig(**settings)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet10t"])
+def test_small_stems_keep_the_resolution(name):
+    arguments = NARROW if name == "resnet10t" else {}
+    shapes, networks = {}, {}
+    for stem in ("imagenet", "small", "small_nopool"):
+        torch.manual_seed(0)
+        networks[stem] = create_backbone(SSLConfig(backbone=name, backbone_kwargs=arguments, stem=stem)).eval()
+        with torch.no_grad():
+            shapes[stem] = networks[stem].forward_features(torch.randn(1, 3, 32, 32)).shape[-1]
+    assert shapes == {"imagenet": 1, "small": 2, "small_nopool": 4}
+    plain, small = (dict(networks[stem].state_dict()) for stem in ("imagenet", "small"))
+    rest = {path: tensor for path, tensor in plain.items() if not path.startswith("conv1.weight")}
+    torch.testing.assert_close({path: small[path] for path in rest}, rest, rtol=0, atol=0)
+    if name != "resnet10t":
+        assert repr(networks["small"].conv1) == repr(nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False))
+        assert small["conv1.weight"].std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
+
+
+def test_a_single_head_is_stored_as_a_plain_sequential():
+    """Published projectors are a Sequential of Linear, BatchNorm1d and ReLU: same names, shapes and result."""
+    torch.manual_seed(0)
+    ours = Projector(10, (7, 6, 4))
+    theirs = nn.Sequential(
+        *[nn.Linear(10, 7, bias=False), nn.BatchNorm1d(7), nn.ReLU()],
+        *[nn.Linear(7, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU()],
+        nn.Linear(6, 4),
+    )
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(5, 10)
+    torch.testing.assert_close(ours(x)[0], theirs(x), rtol=0, atol=0)
+
+
+def test_heads_start_as_linear_layers_do():
+    """Same draw as torch's Linear for one head, the same distribution for many."""
+    torch.manual_seed(0)
+    expected = nn.Linear(50, 40)
+    torch.manual_seed(0)
+    found = HeadLinear(1, 50, 40, bias=True, shared_input=True)
+    torch.testing.assert_close(dict(found.state_dict()), dict(expected.state_dict()))
+    many = HeadLinear(3, 50, 40, bias=True, shared_input=False)
+    assert [p.ndim for p in many.parameters()] == [2, 1]  # biases must not decay
+    for values in many.parameters():
+        assert values.abs().max() <= 50**-0.5 < 1.1 * values.abs().max()
+        for first, second in ((0, 1), (0, 2), (1, 2)):
+            assert not torch.equal(values.chunk(3)[first], values.chunk(3)[second])
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds", "biases"),
+    [
+        ({}, "Linear Norm ReLU Linear", [False, True]),
+        ({"bias": False}, "Linear Norm ReLU Linear", [False, False]),
+        ({"norm": "none"}, "Linear ReLU Linear", [True, True]),
+        ({"last_norm": True}, "Linear Norm ReLU Linear Norm", [False, False]),
+    ],
+)
+def test_the_projector_follows_its_settings(options, kinds, biases):
+    projector = Projector(10, (7, 4), 2, **options)
+    names = [type(layer).__name__.replace("Head", "").replace("BatchNorm1d", "Norm") for layer in projector]
+    assert names == kinds.split()
+    assert [layer.bias is not None for layer in projector if isinstance(layer, HeadLinear)] == biases
+    if options.get("last_norm"):
+        assert projector[-1].weight is None
+        z = projector(torch.randn(30, 10))
+        torch.testing.assert_close(z.mean(dim=1), torch.zeros(2, 4), rtol=0, atol=1e-5)
+
+
+def test_a_predictor_reads_each_head_by_itself():
+    predictor = Predictor(4, (6, 4), 3)
+    z = torch.randn(3, 9, 4, requires_grad=True)
+    predictor.eval()(z)[1].sum().backward()
+    assert z.grad[1].abs().min() > 0 and z.grad[[0, 2]].abs().max() == 0
+
+
+def test_the_drawn_mix_comes_from_torchs_generator():
+    model = small_model("mixed_barlow_twins")
+    torch.manual_seed(7)
+    mix = F.draw_mix(6, 6, torch.default_generator)
+    torch.manual_seed(7)
+    torch.testing.assert_close(model(views()).loss, model(views(), mix).loss, rtol=0, atol=0)
+
+
+def test_what_follows_a_step_happens_after_it():
+    model = small_model("contrastive_queue")
+    output = model(views())
+    before = model.queue.clone()
+    model.after_step(output, progress=1.0)
+    torch.testing.assert_close(model.queue[:, :18], before[:, 6:])
+    torch.testing.assert_close(model.queue[:, 18:], F.normalize(output.embeddings[1][0]))
+
+
+def test_directions_are_averaged_not_joined():
+    """Bug: directions concatenated along the batch, which makes each other's rows negatives."""
+    model = small_model("contrastive_predictor", num_heads=1)
+    output = model(views())
+    each = [F.normalize(z[:, 0]) for z in output.embeddings]
+    labels = torch.arange(6)
+    costs = [nn.functional.cross_entropy(a @ b.mT / 0.2, labels) for a, b in zip(*each, strict=True)]
+    torch.testing.assert_close(output.loss, torch.stack(costs).mean())
+
+
+def test_a_learned_temperature_has_the_shape_of_the_scores():
+    model = small_model("contrastive_adaptive_heads", queue_length=10)
+    anchors, targets = (torch.randn(1, 3, 6, 8) for _ in range(2))
+    temperature = model.temperature(model, anchors, targets)
+    assert temperature.positive.shape == (1, 3, 6) and temperature.negative.shape == (1, 3, 6, 5 + 10)
+    assert not model.temperature.is_constant
+
+
+@pytest.mark.parametrize("name", ["barlow_twins", "mixed_barlow_twins", "contrastive_adaptive_heads"])
+def test_the_forward_pass_compiles_in_one_piece(name):
+    """Bug: a `.item()` or a Python branch on a tensor, which stops the device at every step."""
+    model = small_model(name)
+    mix = F.draw_mix(6, 6, torch.Generator().manual_seed(0))
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(views(), mix).loss, model(views(), mix).loss)
+    torch._dynamo.reset()
+
+
+def test_a_folder_that_holds_no_model_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="holds no model that can be opened"):
+        hf_ssl.AutoSSLModel.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "never_heard_of"}')
+    with pytest.raises(UsageError, match="never_heard_of"):
+        hf_ssl.AutoSSLModel.from_pretrained(tmp_path)
+    timm_model = AutoModel.from_config(AutoConfig.for_model("timm_wrapper", architecture="test_resnet"))
+    timm_model.save_pretrained(tmp_path / "backbone")
+    with pytest.raises(UsageError, match="not a model in pretraining"):
+        hf_ssl.AutoSSLModel.from_pretrained(tmp_path / "backbone")
+
+
+def test_public_names_are_there():
+    for name in hf_ssl.__all__:
+        if name != "load_features":
+            assert getattr(hf_ssl, name) is not None
+    assert sorted(hf_ssl.__all__) == sorted(dir(hf_ssl))
+    for method in hf_ssl.METHODS.values():
+        assert {method.__name__, method.config_class.__name__} <= set(hf_ssl.__all__)
+    assert [method.config_class.model_type for method in hf_ssl.METHODS.values()] == list(hf_ssl.METHODS)
+    assert set(hf_ssl.METHODS) <= set(hf_ssl.registration.MODEL_TYPES)
+    with pytest.raises(AttributeError, match="no attribute 'SimClear'"):
+        hf_ssl.SimClear  # noqa: B018
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_importing_the_package_imports_no_library():
+    """Bug: an import at the top of the package that makes `import hf_ssl` and `hf-ssl --help` take seconds."""
+    loaded = run("import sys, hf_ssl; print([n for n in ('torch', 'timm', 'transformers') if n in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+@pytest.mark.parametrize("first", ["import hf_ssl", "from transformers import AutoConfig, AutoModel"])
+def test_plain_auto_classes_know_our_models(first, tmp_path):
+    """Bug: a registration that only works in one order of imports, or only once the methods were imported."""
+    small_model("mixed_barlow_twins").save_pretrained(tmp_path)
+    printed = run(f"""
+        {first}
+        import hf_ssl, sys
+        from transformers import AutoConfig, AutoModel
+        assert "hf_ssl.methods" not in sys.modules
+        config = AutoConfig.from_pretrained({str(tmp_path)!r})
+        made = AutoConfig.for_model("barlow_twins", num_heads=2)
+        print(type(config) is hf_ssl.MixedBarlowTwinsConfig, type(made) is hf_ssl.BarlowTwinsConfig, made.num_heads)
+        print(type(AutoModel.from_pretrained({str(tmp_path)!r})) is hf_ssl.MixedBarlowTwinsModel)
+    """)
+    assert printed.split() == ["True", "True", "2", "True"]
+
+
+def test_every_door_of_the_base_class_was_tried():
+    overridden = {name for model, _ in BUILDERS.values() for name in vars(model)}
+    doors = "build build_temperature bank sides items arrange objective fast mix after_step"
+    assert set(doors.split()) <= overridden

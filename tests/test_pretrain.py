@@ -1,0 +1,210 @@
+"""A run from the command line to its folder: what it writes, and that nothing is ever lost."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from hf_ssl.cli import main
+from hf_ssl.watch import Watch
+
+STEPS = 8
+SMALL = ["--dataset", "digits", "--backbone", "test_resnet", "--image_size", "32", "--projector_dims", "16", "8"]
+SMALL += ["--batch_size", "16", "--max_steps", str(STEPS), "--log_every", "1", "--save_every", "3"]
+SMALL += ["--evaluate_every", "0", "--report_to", "none"]
+
+
+def run(folder, *more, expect=0):
+    words = ["pretrain", *SMALL, "--output_dir", str(folder), *more]
+    assert main(words) == expect
+
+
+def lines(folder, key="loss"):
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [row for row in rows if key in row]
+
+
+def losses(folder):
+    return {row["step"]: row["loss"] for row in lines(folder)}
+
+
+def status(folder):
+    return json.loads((folder / "status.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    run(folder)
+    return folder
+
+
+def assert_same_run(folder, unbroken):
+    assert losses(folder) == losses(unbroken)
+    assert (folder / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+    ours, theirs = (load_file(path / "pretraining" / "model.safetensors") for path in (folder, unbroken))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def break_at(monkeypatch, step, act):
+    """Have `act` happen when step `step` is logged, once."""
+    original, done = Watch.step, []
+
+    def step_then_act(self, at, *rest):
+        line = original(self, at, *rest)
+        if at == step and not done:
+            done.append(at)
+            act()
+        return line
+
+    monkeypatch.setattr(Watch, "step", step_then_act)
+
+
+def test_a_run_leaves_what_is_promised(unbroken):
+    for name in ("config.json", "model.safetensors", "README.md", "recipe.yaml", "results.json", "log.jsonl"):
+        assert (unbroken / name).is_file(), name
+    assert (unbroken / "pretraining" / "model.safetensors").is_file()
+    assert sorted(path.name for path in (unbroken / "checkpoints").iterdir()) == ["step-00000006", "step-00000008"]
+    assert status(unbroken) == {
+        "state": "done",
+        "step": STEPS,
+        "checkpoint": "checkpoints/step-00000008",
+        "exit_code": 0,
+        "message": "",
+        "num_processes": 1,
+    }
+    assert [row["step"] for row in lines(unbroken)] == list(range(1, STEPS + 1))
+    first = lines(unbroken, "run")[0]["run"]
+    assert first["num_processes"] == 1 and "--dataset digits" in first["command"]
+    line = lines(unbroken)[-1]
+    assert set(line) >= {"step", "epoch", "loss", "terms", "learning_rate", "images_per_second", "data_wait"}
+    assert line["loss"] == pytest.approx(sum(line["terms"].values()), rel=1e-5)
+    recorded = yaml.safe_load((unbroken / "recipe.yaml").read_text())
+    assert recorded["max_steps"] == STEPS and recorded["mix_group_size"] == 16 and recorded["versions"]["torch"]
+
+
+def test_the_same_command_gives_the_same_bytes(unbroken, tmp_path):
+    run(tmp_path / "again")
+    assert_same_run(tmp_path / "again", unbroken)
+
+
+def test_the_recorded_recipe_repeats_the_run(unbroken, tmp_path):
+    folder = tmp_path / "repeated"
+    assert main(["pretrain", "--recipe", str(unbroken / "recipe.yaml"), "--output_dir", str(folder)]) == 0
+    assert_same_run(folder, unbroken)
+
+
+def test_another_seed_is_another_run(unbroken, tmp_path):
+    run(tmp_path / "other", "--seed", "1")
+    assert losses(tmp_path / "other") != losses(unbroken)
+
+
+def test_a_killed_run_goes_on_exactly(unbroken, tmp_path, monkeypatch):
+    def killed():
+        raise KeyboardInterrupt
+
+    break_at(monkeypatch, 5, killed)
+    run(tmp_path, expect=130)
+    assert max(losses(tmp_path)) == 5
+    run(tmp_path)
+    assert_same_run(tmp_path, unbroken)
+
+
+def test_a_torn_checkpoint_costs_only_its_steps(unbroken, tmp_path, monkeypatch):
+    def killed():
+        raise KeyboardInterrupt
+
+    break_at(monkeypatch, 7, killed)
+    run(tmp_path, expect=130)
+    victim = tmp_path / "checkpoints" / "step-00000006" / "model.safetensors"
+    victim.write_bytes(victim.read_bytes()[:-8])
+    run(tmp_path)
+    assert_same_run(tmp_path, unbroken)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_saves_and_stops_and_the_same_command_goes_on(unbroken, tmp_path, monkeypatch, number):
+    break_at(monkeypatch, 4, lambda: os.kill(os.getpid(), number))
+    run(tmp_path, expect=75)
+    stopped = status(tmp_path)
+    assert (stopped["state"], stopped["exit_code"]) == ("stopped", 75)
+    assert stopped["checkpoint"] == f"checkpoints/step-{stopped['step']:08d}"
+    run(tmp_path)
+    assert_same_run(tmp_path, unbroken)
+
+
+def test_a_finished_run_says_so(unbroken, caplog, capsys):
+    before = (unbroken / "log.jsonl").read_bytes()
+    run(unbroken)
+    assert f"already done at step {STEPS}" in capsys.readouterr().err
+    assert (unbroken / "log.jsonl").read_bytes() == before
+
+
+def test_another_recipe_in_the_folder_is_refused_by_key(unbroken, capsys):
+    run(unbroken, "--learning_rate", "0.5", "--weight_decay", "0.1", expect=2)
+    message = capsys.readouterr().err
+    assert "'learning_rate'" in message and "'weight_decay'" in message and message.startswith("hf-ssl: ")
+
+
+def test_a_fresh_start_does_not_destroy_a_run_unasked(unbroken, tmp_path, capsys):
+    run(unbroken, "--resume", "never", expect=2)
+    assert "--overwrite" in capsys.readouterr().err
+    assert status(unbroken)["state"] == "done"
+
+
+def test_overwriting_begins_anew(tmp_path):
+    run(tmp_path, "--seed", "3")
+    first = losses(tmp_path)
+    run(tmp_path, "--seed", "4", "--resume", "never", "--overwrite", "true")
+    assert losses(tmp_path) != first and min(losses(tmp_path)) == 1
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(tmp_path, capsys):
+    run(tmp_path, "--learning_rate", "1e30", "--warmup_epochs", "0", expect=1)
+    message = capsys.readouterr().err
+    assert "The loss is" in message and "--learning_rate" in message
+    assert status(tmp_path)["state"] == "failed"
+
+
+def test_a_dry_run_leaves_the_views_and_nothing_else(tmp_path):
+    run(tmp_path / "dry", "--dry_run")
+    assert [path.name for path in (tmp_path / "dry").rglob("*") if path.is_file()] == ["views.png"]
+
+
+def test_a_flat_folder_of_images_trains_and_names_what_is_broken(tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(40):
+        colour = (number * 6, 255 - number * 6, 90)
+        Image.new("RGB", (40 + number % 3, 36), colour).save(images / f"{number:03d}.png")
+    (images / "007.png").write_bytes(b"")
+    folder = tmp_path / "run"
+    words = ["--dataset", str(images), "--max_bad_fraction", "0.1"]
+    run(folder, *words)
+    assert "007.png" in capsys.readouterr().err
+    assert status(folder)["state"] == "done"
+
+
+def test_a_stream_resumes_exactly(tmp_path, monkeypatch):
+    from datasets import load_dataset  # noqa: F401 - the stream below is read by it
+
+    parquet = tmp_path / "data"
+    parquet.mkdir()
+    from hf_ssl.data import open_source
+
+    open_source("digits").dataset.select(range(100)).to_parquet(str(parquet / "train-00000.parquet"))
+    words = ["--dataset", str(parquet), "--streaming", "--image_size", "32"]
+    run(tmp_path / "whole", *words)
+
+    def killed():
+        raise KeyboardInterrupt
+
+    break_at(monkeypatch, 7, killed)
+    run(tmp_path / "broken", *words, expect=130)
+    run(tmp_path / "broken", *words)
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
