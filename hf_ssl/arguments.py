@@ -112,6 +112,7 @@ class EvaluationArguments:
     batch_size: int = option(256, "images per forward pass")
     seed: int = option(0, "fixes subsets, held-out parts and the bootstrap")
     output_dir: str | None = option(None, "folder of results.json; default the model's own")
+    baselines: bool = option(False, "also print kNN of raw pixels and, for a run, of the untrained network")
 
 
 def cadence(text: str, steps_per_epoch: int, name: str) -> int:

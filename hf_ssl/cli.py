@@ -20,10 +20,10 @@ def pretrain(words: Sequence[str]) -> int:
 
 def evaluate(words: Sequence[str]) -> int:
     """Measure a model's features on labelled images."""
-    from hf_ssl.evaluation.command import evaluate_model, parse_evaluate
+    from hf_ssl.evaluate import evaluate_model, parse_evaluate
 
-    for line in evaluate_model(parse_evaluate(words), ["hf-ssl", "evaluate", *words]):
-        print(line)
+    for line in evaluate_model(*parse_evaluate(words), ["hf-ssl", "evaluate", *words]):
+        print(line, flush=True)
     return 0
 
 

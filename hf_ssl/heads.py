@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_ssl.configuration import SSLConfig
+
 
 class HeadLinear(nn.Module):
     """C linear layers side by side, each initialised as torch's Linear.
@@ -82,6 +84,18 @@ class Projector(HeadMLP):
     def forward(self, representation: Tensor) -> Tensor:
         """Project (b, F) to (C, b, D)."""
         return self.split(super().forward(representation))
+
+
+def build_projector(config: SSLConfig, in_features: int) -> Projector:
+    """Make the configured projector for representations (b, in_features)."""
+    return Projector(
+        in_features,
+        config.projector_dims,
+        config.num_heads,
+        norm=config.projector_norm,
+        bias=config.projector_bias,
+        last_norm=config.projector_last_norm,
+    )
 
 
 class Predictor(HeadMLP):

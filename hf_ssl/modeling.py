@@ -24,7 +24,7 @@ from hf_ssl.backbone import create_backbone, width
 from hf_ssl.configuration import SSLConfig
 from hf_ssl.errors import HfSslError, UsageError, listing
 from hf_ssl.functional.precision import lift, without_autocast
-from hf_ssl.heads import ConstantTemperature, Projector, Temperature
+from hf_ssl.heads import ConstantTemperature, Temperature, build_projector
 
 
 @dataclass
@@ -53,14 +53,7 @@ class SSLModel(PreTrainedModel):
         super().__init__(config)
         on_meta = torch.empty(0).is_meta  # from_pretrained builds there: it brings the weights itself
         self.backbone = create_backbone(config, pretrained=config.pretrained_backbone and not on_meta)
-        self.projector = Projector(
-            width(self.backbone),
-            config.projector_dims,
-            config.num_heads,
-            norm=config.projector_norm,
-            bias=config.projector_bias,
-            last_norm=config.projector_last_norm,
-        )
+        self.projector = build_projector(config, width(self.backbone))
         self.temperature = self.build_temperature()
         self.build()
         self.post_init()
@@ -127,18 +120,16 @@ class SSLModel(PreTrainedModel):
     def forward(self, views: Tensor, mix: F.Mix | None = None) -> SSLOutput:
         """Score two views of each image, (b, 2, c, H, W) with the batch first because Accelerate slices that axis.
 
-        `mix` says how view a is blended with rows of view b, for all B rows of the global batch; in training it is
-        drawn here if the method mixes and none is given. Without training there is no mixed pass.
+        `mix` blends view a with rows of view b, for all B rows; a method that mixes draws it if none is given, and
+        only in training.
 
         Raises:
-            UsageError: for a global batch of one in training: there is nothing to compare an image with.
+            UsageError: for a global batch of one in training.
 
         """
         rows, world = views.shape[0], distributed.world_size()
         if self.training and rows * world < 2:
-            raise UsageError(
-                "A batch of one image cannot be trained on: the objective compares images with each other."
-            )
+            raise UsageError("A batch of one image cannot be trained on: there is nothing to compare it with.")
         view_a, view_b = views.unbind(dim=1)
         anchors, targets = map(distributed.gather, self.sides(view_a, view_b))
         terms = {"objective": self.compare(anchors, targets)}
@@ -203,7 +194,5 @@ class AutoSSLModel:
         except (OSError, ValueError) as error:
             raise UsageError(f"'{name}' holds no model that can be opened: {str(error).splitlines()[0]}") from error
         if not isinstance(model, SSLModel):
-            raise UsageError(
-                f"'{name}' holds a {type(model).__name__}, not a model in pretraining: open NAME/pretraining."
-            )
+            raise UsageError(f"'{name}' holds a {type(model).__name__} and no pretraining: open NAME/pretraining.")
         return model

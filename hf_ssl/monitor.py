@@ -1,10 +1,12 @@
 """The probe of a running pretraining: weighted kNN on fixed, seeded rows of a labelled data set."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from hf_ssl.data import Source
-from hf_ssl.evaluation.features import extract
+from hf_ssl.evaluation.features import Features, extract
 from hf_ssl.evaluation.knn import knn_accuracy
 from hf_ssl.evaluation.results import Result
 from hf_ssl.evaluation.suite import evaluate
@@ -24,8 +26,8 @@ class KNNProbe:
         preprocess: Preprocess,
         *,
         device: torch.device,
-        batch_size: int,
-        seed: int,
+        batch_size: int = 256,
+        seed: int = 0,
     ) -> None:
         self.bank, self.queries = some_rows(bank, BANK_ROWS, seed), some_rows(queries, QUERY_ROWS, seed)
         self.preprocess = preprocess
@@ -36,15 +38,14 @@ class KNNProbe:
         training = model.training
         model.eval()
         try:
-            bank, queries = (
-                extract(
-                    model.encode, source, self.preprocess, batch_size=self.batch_size, device=self.device
-                ).labelled()
-                for source in (self.bank, self.queries)
-            )
+            bank, queries = map(partial(self._features, model), (self.bank, self.queries))
         finally:
             model.train(training)
         return {"knn/top1": knn_accuracy(bank, queries)}
+
+    def _features(self, model: SSLModel, source: Source) -> Features:
+        features = extract(model.encode, source, self.preprocess, batch_size=self.batch_size, device=self.device)
+        return features.labelled()
 
     def rows(self, model: SSLModel, command: str) -> list[Result]:
         """Measure with every setting, as rows of results with intervals; `model` ends in evaluation mode."""

@@ -76,7 +76,7 @@ def _parser_type(annotation: Any) -> Any:
         plain = str
     elif origins & {list, tuple}:
         sequence = next(member for member in members if typing.get_origin(member) in (list, tuple))
-        plain = list[float] if float in str(typing.get_args(sequence)) or "float" in str(sequence) else list[int]
+        plain = list[float] if float in typing.get_args(sequence) else list[int]
     elif float in origins:
         plain = float
     elif len(origins) == 1:
@@ -118,9 +118,8 @@ def pretrain_parser(method: str) -> Parser:
 
 def recipe_names() -> list[str]:
     """Names of the recipes that ship with the package."""
-    return sorted(
-        path.name[:-5] for path in resources.files("hf_ssl.recipes").iterdir() if path.name.endswith(".yaml")
-    )
+    names = (path.name for path in resources.files("hf_ssl").joinpath("recipes").iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def read_recipe(name: str) -> dict[str, Any]:

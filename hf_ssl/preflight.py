@@ -16,7 +16,6 @@ from hf_ssl.errors import HfSslError
 from hf_ssl.inputs import Inputs
 from hf_ssl.modeling import SSLModel
 from hf_ssl.plan import Plan
-from hf_ssl.report.contact_sheet import contact_sheet
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +153,8 @@ def check_memory(model: SSLModel, arguments: TrainingArguments, image: Tensor, a
 
 def dry_run(model: SSLModel, batch: Inputs, recipe: Recipe, plan: Plan, folder: Path) -> None:
     """Do one step on one batch, write the contact sheet of its views and say how long the run will take."""
+    from hf_ssl.report.contact_sheet import contact_sheet  # plotting takes a second to import
+
     model.to(batch.views.device).train()
     seconds = []
     for _ in range(2):  # the first warms up

@@ -2,8 +2,8 @@
 
 The published processor (timm's) works through Pillow, image by image: the short side is resized to size / crop_pct,
 the centre is cut out, and the pixels are normalised. Here the same happens on uint8 tensors. Pillow sums integer
-weights of 22 fractional bits, first along the rows and then along the columns, and rounds to whole grey levels after
-each; the same sums in int32 give the same bytes on any device, overshoot at edges included.
+weights of 22 fractional bits along one axis and then along the other, and rounds to whole grey levels after each; the
+same sums in int32 give the same bytes on any device, overshoot at edges included.
 """
 
 import math
@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+import PIL
 import torch
 from torch import Tensor
 
 SMALL = 96  # up to this training size whole images are used; above it the papers resize to 256 and cut 224
+DOWN_FIRST = int(PIL.__version__.split(".")[0]) >= 13  # since then Pillow begins with the height where it shrinks most
 BITS = 22  # fractional bits of Pillow's weights: 8 of the pixel and 2 for sums and signs stay free in int32
 
 
@@ -81,8 +83,13 @@ class Preprocess:
         short = min(height, width)
         sides = [int(self.resized_side * side / short) for side in (height, width)]
         rows, columns = (round((side - self.size) / 2) + torch.arange(self.size) for side in sides)
-        narrow = resize_height(images.mT, sides[1], columns, self.interpolation)  # Pillow's first pass is along rows
-        return resize_height(narrow.mT, sides[0], rows, self.interpolation)
+        first_down = DOWN_FIRST and sides[0] < height and height - sides[0] > 2 * (width - sides[1])
+        if first_down:
+            images = resize_height(images, sides[0], rows, self.interpolation)
+        images = resize_height(images.mT, sides[1], columns, self.interpolation).mT
+        if not first_down:
+            images = resize_height(images, sides[0], rows, self.interpolation)
+        return images.contiguous()
 
     def cut_each(self, images: Sequence[Tensor]) -> Tensor:
         """`cut` for images (C, H, W) of mixed sizes, those of one size together: uint8 (B, C, size, size)."""

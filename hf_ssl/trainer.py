@@ -19,7 +19,7 @@ from hf_ssl.interruption import Interruption
 from hf_ssl.modeling import SSLModel
 from hf_ssl.optim import build_optimizer, build_schedule
 from hf_ssl.plan import Plan
-from hf_ssl.watch import Watch
+from hf_ssl.watch import Watch, write_status
 
 Probe = Callable[[SSLModel], dict[str, float]]
 
@@ -79,7 +79,7 @@ def pretrain(
         )
         if accelerator.is_main_process:
             publish(model, folder)
-        watch.status("running", progress.step, progress.path)
+        write_status(folder, accelerator, "running", progress.step, progress.path)
         watch.restart_clock()
 
     def evaluate(probe: Probe) -> None:
@@ -87,14 +87,16 @@ def pretrain(
         accelerator.wait_for_everyone()
         model.train()
         value = values.get(arguments.keep_best)
-        better = value is not None and (progress.best is None or value > progress.best)
+        better = progress.step > 0 and value is not None and (progress.best is None or value > progress.best)
         watch.evaluation(progress.step, values)
         if better:
             progress.best = value
             publish(model, folder / "best")
         watch.restart_clock()
 
-    watch.status("running", progress.step, progress.path)
+    write_status(folder, accelerator, "running", progress.step, progress.path)
+    if probe is not None and plan.evaluate_every and progress.step == 0:
+        evaluate(probe)  # where the curve starts: the network before training
     model.train()
     with Interruption() as interruption:
         for batch in watch.waiting(inputs(progress.step, progress.position)):

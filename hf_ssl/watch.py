@@ -142,12 +142,6 @@ class Watch:
             with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
 
-    def status(
-        self, state: str, step: int, checkpoint: Path | None, exit_code: int | None = None, message: str = ""
-    ) -> None:
-        """Replace status.json, from which a requeue script reads what to do."""
-        write_status(self.folder, self.accelerator, state, step, checkpoint, exit_code, message)
-
 
 def write_status(
     folder: Path,
@@ -155,10 +149,10 @@ def write_status(
     state: str,
     step: int,
     checkpoint: Path | None,
-    exit_code: int | None,
-    message: str,
+    exit_code: int | None = None,
+    message: str = "",
 ) -> None:
-    """Replace status.json as process 0; state is running, stopped, done or failed."""
+    """Replace status.json, from which a requeue script reads what to do; state: running, stopped, done or failed."""
     if accelerator.is_main_process:
         write_json(
             folder / "status.json",

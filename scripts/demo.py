@@ -13,7 +13,7 @@ RECIPE, STEPS, SECONDS = "mixbt-photos", 250, 120  # about that many steps in th
 
 LOADERS = {
     "transformers": "from transformers import AutoModel; m = AutoModel.from_pretrained({0!r}); f = m(x).pooler_output",
-    "timm": "import timm; m = timm.create_model('local-dir:' + {0!r}, pretrained=True, num_classes=0).eval(); f = m(x)",
+    "timm": "import timm; m = timm.create_model('local-dir:' + {0!r}, pretrained=True).eval(); f = m(x)",
     "hf_ssl": ("import hf_ssl; m = hf_ssl.AutoSSLModel.from_pretrained({0!r} + '/pretraining'); f = m.encode(x)"),
 }
 

@@ -30,8 +30,9 @@ def test_lars_takes_the_published_steps():
         for group, rate in zip(optimizer.param_groups, arrays["lars_lrs"][step], strict=True):
             group["lr"] = float(rate)
         optimizer.step()
-        for name, tolerance in (("W", 1e-6), ("V", 5e-5), ("B", 1e-6)):  # V: timm's rule for a zero norm differs
-            np.testing.assert_allclose(getattr(model, name).detach(), arrays[f"lars_{name}"][step], atol=tolerance)
+        for name, tolerance in (("W", 1e-6), ("V", 2e-4), ("B", 1e-9)):
+            # V meets a zero gradient once, where timm's rule is a trust ratio of 1 and the published one 1/decay
+            np.testing.assert_allclose(getattr(model, name).detach(), arrays[f"lars_{name}"][step], rtol=tolerance)
 
 
 def plan(total, per_epoch):

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from hf_ssl import functional as F
 from hf_ssl.arguments import TrainingArguments
 from hf_ssl.benchmarks.clock import compare
+from hf_ssl.benchmarks.losses import published_mixed
 from hf_ssl.inputs import Inputs
 from hf_ssl.methods import METHODS
 from hf_ssl.modeling import SSLModel
@@ -53,6 +55,51 @@ def step_of(model: nn.Module, optimizer: torch.optim.Optimizer, views: Tensor, m
     model(views, mix).loss.backward()
     optimizer.step()
     optimizer.zero_grad()
+
+
+def published_step(model: SSLModel, optimizer: torch.optim.Optimizer, views: Tensor, mix: F.Mix) -> None:
+    """One step as published: seven D x D products, a plain Adam, the loss read back."""
+    first, second = views.unbind(dim=1)
+    mixed = mix.alpha * first + (1 - mix.alpha) * second[mix.permutation]
+    z_a, z_b, z_mix = (normalize(model.embed(images)[0], dim=1) for images in (first, second, mixed))
+    loss = published_mixed(z_mix, z_a, z_b, mix.permutation)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    loss.item()
+
+
+def steps(rounds: int) -> list[dict[str, Any]]:
+    """A Mixed Barlow Twins step in float32, and in bfloat16 with channels last, against the published one."""
+    variants: dict[str, Callable[[], object]] = {}
+    published, views, mix = build()
+    adam = torch.optim.Adam(published.train().parameters(), lr=1e-3, weight_decay=1e-6, foreach=False)
+    variants["published"] = lambda: published_step(published, adam, views, mix)
+    for name, half in (("float32", False), ("bfloat16, channels last", True)):
+        model, _, _ = build()
+        if half:
+            model = model.to(memory_format=torch.channels_last)
+        optimizer = build_optimizer(model.train(), TrainingArguments(optimizer="adam", batch_size=BATCH))
+
+        def ours(model: SSLModel = model, optimizer: torch.optim.Optimizer = optimizer, half: bool = half) -> None:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+                output = model(views, mix)
+            output.loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        variants[name] = ours
+    timings = compare(variants, baseline="published", rounds=rounds)
+    bars = {"float32": "at least 1.0", "bfloat16, channels last": "at least 1.8"}
+    return [
+        {
+            "name": f"Mixed Barlow Twins step, ResNet-18, batch 64, {name}",
+            "baseline": "published step",
+            **timings[name]._asdict(),
+            "bar": bar,
+        }
+        for name, bar in bars.items()
+    ]
 
 
 def overhead(rounds: int) -> dict[str, Any]:

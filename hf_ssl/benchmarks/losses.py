@@ -88,7 +88,7 @@ def peak_row(batch: int, width: int, bar: float) -> Row:
 
 
 def one_barlow_twins(name: str, batch: int, width: int) -> Callable[[], None]:
-    """A call for `peak_memory`: Barlow Twins forward and backward, ours or by the formula."""
+    """Return a call for `peak_memory`: Barlow Twins forward and backward, ours or by the formula."""
     z_a, z_b = embeddings(2, batch, width)
     if name == "hf_ssl":
         return with_gradients(lambda: F.barlow_twins(z_a, z_b, WEIGHT), z_a, z_b)
@@ -124,7 +124,7 @@ def embeddings(count: int, batch: int, width: int) -> list[Tensor]:
 
 
 def with_gradients(objective: Callable[[], Tensor], *inputs: Tensor) -> Callable[[], None]:
-    """A call that computes `objective` and the gradients of `inputs`."""
+    """Return a call that computes `objective` and the gradients of `inputs`."""
 
     def call() -> None:
         for z in inputs:
@@ -140,10 +140,10 @@ def installed(package: str) -> bool:
 
 
 def time_row(name: str, baseline: str, timing: Timing, bar: float) -> Row:
-    """A row of times."""
+    """Make a row of times."""
     return {"name": name, "baseline": baseline, **timing._asdict(), "bar": bar}
 
 
 def absent_row(name: str, baseline: str, bar: float) -> Row:
-    """A row without times: a peer that is not installed, or a reading that is not a time."""
+    """Make a row without times: a peer that is not installed, or a reading that is not a time."""
     return {"name": name, "baseline": baseline, **dict.fromkeys(Timing._fields), "bar": bar}

@@ -7,7 +7,7 @@ import datasets
 
 from hf_ssl.errors import UsageError, did_you_mean, listing
 
-IMAGE_TYPES = (datasets.Image, datasets.Array2D, datasets.Array3D)
+ARRAY_TYPES = (datasets.Array2D, datasets.Array3D)
 BINARY_TYPES = ("binary", "large_binary")
 
 
@@ -20,11 +20,13 @@ def find_image_column(features: Mapping[str, Any], name: str | None) -> str:
     """
     if name is not None:
         _require(features, name, "--image_column")
-        if not (_is_image(features[name]) or getattr(features[name], "dtype", "") in BINARY_TYPES):
+        if not (_is_image(features[name]) or is_encoded(features[name])):
             raise UsageError(f"--image_column {name} holds no images but {features[name]}.")
-        return name
-    found = [column for column, kind in features.items() if _is_image(kind)]
+    found = [column for column, kind in features.items() if _is_image(kind)] if name is None else [name]
     if len(found) == 1:
+        dtype = getattr(features[found[0]], "dtype", "uint8")
+        if isinstance(features[found[0]], ARRAY_TYPES) and dtype != "uint8":
+            raise UsageError(f"the column '{found[0]}' holds arrays of {dtype}; only arrays of uint8 are read as images.")
         return found[0]
     if found:
         raise UsageError(
@@ -71,7 +73,7 @@ def _is_image(kind: Any) -> bool:
         kind, depth = kind.feature, depth + 1
     if depth:
         return depth in (2, 3) and getattr(kind, "dtype", "") == "uint8"
-    return isinstance(kind, IMAGE_TYPES)
+    return isinstance(kind, (datasets.Image, *ARRAY_TYPES))
 
 
 def _is_number_or_text(kind: Any) -> bool:

@@ -27,14 +27,15 @@ class BadImage(Exception):
 def decode(value: Any, channels: int = 3) -> Tensor:
     """Return an image as uint8 (channels, H, W), channels 1 or 3.
 
-    value: encoded bytes, `datasets`' {"bytes", "path"} of an undecoded image, or a uint8 array (H, W), (H, W, C) or
-    (C, H, W).
+    value: encoded bytes, `datasets`' {"bytes", "path"} of an undecoded image, or a uint8 array or nested list (H, W),
+    (H, W, C) or (C, H, W).
 
     Raises:
         BadImage: on anything that is not a readable image.
 
     """
     try:
+        value = np.array(value, np.uint8) if isinstance(value, list) else value
         pixels = _from_array(value, channels) if isinstance(value, np.ndarray) else _from_file(value, channels)
     except BadImage:
         raise

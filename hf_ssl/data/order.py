@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from datasets.distributed import split_dataset_by_node
 
-from hf_ssl.data.sources import Source, describe_row
+from hf_ssl.data.naming import describe_row
+from hf_ssl.data.sources import Source
 from hf_ssl.errors import HfSslError, UsageError
 
 logger = logging.getLogger(__name__)

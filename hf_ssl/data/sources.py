@@ -20,6 +20,7 @@ from torch import Tensor
 
 from hf_ssl.data.columns import find_image_column, find_label_column, is_encoded
 from hf_ssl.data.decoding import BadImage, decode, encoded_bytes
+from hf_ssl.data.naming import describe_row, file_name
 from hf_ssl.data.opening import open_splits
 from hf_ssl.data.splits import select_split, select_stream
 from hf_ssl.errors import UsageError
@@ -65,7 +66,8 @@ class Source:
 
     @cached_property
     def _reader(self) -> Any:
-        return self.dataset.with_format("arrow" if self.is_encoded else "numpy", columns=[self.image_column])
+        kind = {"type": "arrow"} if self.is_encoded else {"type": "numpy", "dtype": np.uint8}
+        return self.dataset.with_format(columns=[self.image_column], **kind)
 
     def images(self, rows: Sequence[int]) -> list[Any]:
         """Undecoded images of map-style rows, as `decode` takes them."""
@@ -86,10 +88,7 @@ class Source:
 
     def file_name(self, value: Any) -> str | None:
         """Name of the file that an undecoded image came from, within the folder; never an absolute path."""
-        path = Path(value.get("path") or "") if isinstance(value, dict) else Path()
-        root = self.root.resolve() if self.root else path.parent
-        inside = path.relative_to(root) if path.is_relative_to(root) else path
-        return (inside.name if inside.is_absolute() else inside.as_posix()) if path.name else None
+        return file_name(value, self.root)
 
     def row_name(self, row: int) -> str:
         """Index of a map-style row and, where it has one, its file: "17 (cats/003.png)"."""
@@ -188,8 +187,6 @@ def open_source(
         names = sorted({value for value in dataset.unique(label_column) if value is not None})
     if is_encoded(features[image_column]):
         dataset = dataset.cast_column(image_column, datasets.Image(decode=False))
-    elif streaming:
-        dataset = dataset.with_format("numpy")
     return Source(
         dataset,
         image_column,
@@ -199,8 +196,3 @@ def open_source(
         root=opened.root,
         known_rows=opened.rows.get(split) if streaming else None,
     )
-
-
-def describe_row(row: int | str, file_name: str | None) -> str:
-    """Row id for messages: the index, and the file's name where there is one."""
-    return f"{row} ({file_name})" if file_name else str(row)

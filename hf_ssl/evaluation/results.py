@@ -160,7 +160,7 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found | {"torch": torch.__version__}
+    return found | {"torch": str(torch.__version__)}
 
 
 def _key(row: Result) -> str:

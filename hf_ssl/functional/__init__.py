@@ -4,12 +4,7 @@ Embeddings come as (..., B, D) and objectives leave as (...); leading axes (head
 precision is computed as float32, float64 stays float64, and autocast does not reach in.
 """
 
-from hf_ssl.functional.barlow_twins import (
-    barlow_twins,
-    mix_consistency,
-    mixed_barlow_twins,
-    redundancy_reduction,
-)
+from hf_ssl.functional.barlow_twins import barlow_twins, mix_consistency, redundancy_reduction
 from hf_ssl.functional.mixing import Mix, draw_mix, mix_views
 from hf_ssl.functional.neighbours import knn_predict
 from hf_ssl.functional.readings import cross_correlation_readings, effective_rank
@@ -29,7 +24,6 @@ __all__ = [
     "mix_consistency",
     "mix_views",
     "mix_warmup",
-    "mixed_barlow_twins",
     "momentum",
     "normalize",
     "redundancy_reduction",

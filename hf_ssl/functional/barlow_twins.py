@@ -3,17 +3,16 @@
 Barlow Twins (Zbontar et al., 2021, https://huggingface.co/papers/2103.03230) draws the cross-correlation C of two
 standardized batches to the identity. Mixed Barlow Twins (Bandara et al., 2023,
 https://huggingface.co/papers/2312.02151) asks the embeddings of a blend of images to correlate with the sources as
-the same blend of their embeddings would.
-
-Both need only squared sizes of cross products, `||x^T y||^2 = <x x^T, y y^T>`: matrices of D x D on the left, of
-B x B on the right. The cheaper side is taken; `redundancy_reduction` is the definition that both are held to.
+the same blend of their embeddings would. `redundancy_reduction` is the definition that the fast objectives are held to.
 """
+
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from hf_ssl.functional.energies import Embeddings, energy, energy_and_diagonal, standardized
-from hf_ssl.functional.mixing import blend
+from hf_ssl.functional.closed_form import closed_form
+from hf_ssl.functional.exact_forms import barlow_twins_form, mix_consistency_form
 from hf_ssl.functional.precision import full_precision
 from hf_ssl.functional.relations import PairScores, same_shape
 
@@ -33,8 +32,13 @@ def barlow_twins(
     C is divided by B under both standardizations. `normalize_embeddings` scales rows to unit length first.
     """
     same_shape(z_a=z_a, z_b=z_b)
-    a, b = (standardized(z, standardization, normalize_embeddings) for z in (z_a, z_b))
-    return _objective(a, b, redundancy_weight)
+    form = partial(
+        barlow_twins_form,
+        redundancy_weight=redundancy_weight,
+        standardization=standardization,
+        normalize_embeddings=normalize_embeddings,
+    )
+    return closed_form(form, z_a, z_b)
 
 
 @full_precision
@@ -50,31 +54,26 @@ def mix_consistency(
 ) -> Tensor:
     """R, the squared distance of the mix's correlations from the mix of correlations: (..., B, D) thrice -> (...).
 
-    The mixed batch holds `alpha` of view a and 1 - `alpha` of the rows `permutation` (B,) of view b. `target` names
-    what the correlation with view b is compared with: "ab" (the paper and its small-image code) blends a and b,
-    "bb" (its ImageNet code) blends b with its own permutation.
+    The mixed batch holds `alpha` of view a and 1 - `alpha` of the rows `permutation` (B,) of view b; neither has a
+    gradient. `target` names what the correlation with view b is compared with: "ab" (the paper and its small-image
+    code) blends a and b, "bb" (its ImageNet code) blends b with its own permutation.
     """
     same_shape(z_mix=z_mix, z_a=z_a, z_b=z_b)
-    mix, a, b = (standardized(z, standardization, normalize_embeddings) for z in (z_mix, z_a, z_b))
-    return _consistency(mix, a, b, alpha, permutation, target)
-
-
-@full_precision
-def mixed_barlow_twins(
-    z_mix: Tensor,
-    z_a: Tensor,
-    z_b: Tensor,
-    alpha: float | Tensor,
-    permutation: Tensor,
-    redundancy_weight: float,
-    target: str = "ab",
-    standardization: str = "biased",
-    normalize_embeddings: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """`barlow_twins` and `mix_consistency` of the same embeddings at about two thirds of their separate cost."""
-    same_shape(z_mix=z_mix, z_a=z_a, z_b=z_b)
-    mix, a, b = (standardized(z, standardization, normalize_embeddings) for z in (z_mix, z_a, z_b))
-    return _objective(a, b, redundancy_weight), _consistency(mix, a, b, alpha, permutation, target)
+    if target not in MIX_TARGETS:
+        raise ValueError(f"target is '{target}' but must be one of {MIX_TARGETS}.")
+    if permutation.shape != z_b.shape[-2:-1]:
+        raise ValueError(f"permutation has shape {tuple(permutation.shape)} but the batch {z_b.shape[-2]} rows.")
+    if isinstance(alpha, Tensor) and alpha.requires_grad:
+        raise ValueError("alpha asks for a gradient but is a constant of the step: detach it.")
+    form = partial(
+        mix_consistency_form,
+        alpha=alpha,
+        permutation=permutation,
+        target=target,
+        standardization=standardization,
+        normalize_embeddings=normalize_embeddings,
+    )
+    return closed_form(form, z_mix, z_a, z_b)
 
 
 def redundancy_reduction(
@@ -91,22 +90,3 @@ def redundancy_reduction(
     invariance = (1 - scores.positive / temperature.positive).square().sum(-1)
     redundancy = (scores.negative.square() / temperature.negative).sum((-2, -1))
     return invariance + redundancy_weight * redundancy
-
-
-def _objective(a: Embeddings, b: Embeddings, redundancy_weight: float) -> Tensor:
-    squares, matches = energy_and_diagonal(a, b)
-    return (1 - matches).square().sum(-1) + redundancy_weight * (squares - matches.square().sum(-1))
-
-
-def _consistency(
-    mix: Embeddings, a: Embeddings, b: Embeddings, alpha: float | Tensor, permutation: Tensor, target: str
-) -> Tensor:
-    if target not in MIX_TARGETS:
-        raise ValueError(f"target is '{target}' but must be one of {MIX_TARGETS}.")
-    if permutation.shape != b.rows.shape[-2:-1]:
-        raise ValueError(f"permutation has shape {tuple(permutation.shape)} but the batch {b.rows.shape[-2]} rows.")
-    partner = b.rows.index_select(-2, permutation)
-    residual = Embeddings(mix.rows - blend(a.rows, partner, alpha))
-    if target == "ab":
-        return energy(residual, a) + energy(residual, b)
-    return energy(residual, a) + energy(Embeddings(mix.rows - blend(b.rows, partner, alpha)), b)

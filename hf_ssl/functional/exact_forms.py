@@ -5,75 +5,58 @@ the other. Letters: B images, D embedding dimensions; dots are leading axes (hea
 All functions here compute without autograd.
 """
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from hf_ssl.functional.mixing import blend
-from hf_ssl.functional.relations import centre
+from hf_ssl.functional.relations import centre, column_products, inverse_length
+
+Gradients = tuple[Tensor, ...]
 
 
 class Standardized:
-    """Embeddings with standardized columns, `rows` (..., B, D)."""
+    """Embeddings with standardized columns, `rows` (..., B, D), from `z` itself or from its rows at unit length."""
 
-    def __init__(self, z: Tensor, standardization: str) -> None:
-        centred, self.inverse, self.divisor = centre(z, standardization)
+    def __init__(self, z: Tensor, standardization: str, normalize_embeddings: bool) -> None:
+        self.z, self.shrink = z, inverse_length(z) if normalize_embeddings else None
+        centred, self.inverse, self.divisor = centre(z if self.shrink is None else z * self.shrink, standardization)
         self.rows = centred.mul_(self.inverse)
 
     def pull_back_(self, gradient: Tensor) -> Tensor:
         """Turn a gradient of the rows, in place, into that of the embeddings they were made from.
 
-        Its column means must be zero, as they are for any gradient that is made of centred rows.
+        Its columns must have zero mean, as those of every sum of products with centred rows have.
         """
-        along = (gradient * self.rows).sum(dim=-2, keepdim=True) / self.divisor
-        return gradient.addcmul_(self.rows, along, value=-1).mul_(self.inverse)
-
-
-def gram_is_cheaper(z: Tensor) -> bool:
-    """Whether B x B matrices take fewer operations than D x D ones: 8 B^2 D against 6 B D^2, gradients included."""
-    return z.shape[-2] < 0.75 * z.shape[-1]
-
-
-def energy_and_diagonal(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Squares of all entries of C = a^T b / B, summed (...), and the diagonal of C (..., D)."""
-    batch = a.shape[-2]
-    if gram_is_cheaper(a):
-        return inner(a @ a.mT, b @ b.mT) / batch**2, (a * b).sum(-2) / batch
-    matrix = (a.mT @ b).div_(batch)
-    return inner(matrix, matrix), matrix.diagonal(dim1=-2, dim2=-1)
-
-
-def inner(x: Tensor, y: Tensor) -> Tensor:
-    """Products of corresponding entries of two matrices (..., N, M), summed: -> (...)."""
-    return torch.linalg.vecdot(x, y).sum(-1)
+        along = column_products(gradient, self.rows) / self.divisor
+        gradient.addcmul_(self.rows, along, value=-1).mul_(self.inverse)
+        if self.shrink is None:
+            return gradient
+        radial = (gradient * self.z).sum(dim=-1, keepdim=True) * self.shrink**3
+        return gradient.mul_(self.shrink).addcmul_(self.z, radial, value=-1)
 
 
 def barlow_twins_form(
-    z_a: Tensor, z_b: Tensor, *, redundancy_weight: float, standardization: str, gradients: bool
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+    z_a: Tensor,
+    z_b: Tensor,
+    *,
+    redundancy_weight: float,
+    standardization: str,
+    normalize_embeddings: bool,
+    gradients: bool,
+) -> tuple[Tensor, Gradients]:
     """Eq. 1 of Barlow Twins (...), and its gradients."""
-    side_a, side_b = Standardized(z_a, standardization), Standardized(z_b, standardization)
-    a, b, batch = side_a.rows, side_b.rows, z_a.shape[-2]
-    by_gram = gram_is_cheaper(a)
-    if by_gram:
-        gram_a, gram_b = a @ a.mT, b @ b.mT
-        squares, matches = inner(gram_a, gram_b) / batch**2, (a * b).sum(-2) / batch
-    else:
-        matrix = (a.mT @ b).div_(batch)
-        squares, matches = inner(matrix, matrix), matrix.diagonal(dim1=-2, dim2=-1).clone()
-    value = (1 - matches).square().sum(-1) + redundancy_weight * (squares - matches.square().sum(-1))
+    a, b = (Standardized(z, standardization, normalize_embeddings) for z in (z_a, z_b))
+    batch = z_a.shape[-2]
+    matches = column_products(a.rows, b.rows) / batch
+    invariance = ((1 - matches).square() - redundancy_weight * matches.square()).sum((-2, -1))
+    redundancy, grads = energy(a.rows, [b.rows], redundancy_weight / batch**2, gradients)
     if not gradients:
-        return value, ()
+        return invariance + redundancy, ()
 
     slope = (2 / batch) * ((1 - redundancy_weight) * matches - 1)
-    if by_gram:
-        scale = 2 * redundancy_weight / batch**2
-        grad_a, grad_b = gram_b.mul_(scale) @ a, gram_a.mul_(scale) @ b
-        grad_a.addcmul_(b, slope[..., None, :])
-        grad_b.addcmul_(a, slope[..., None, :])
-    else:
-        matrix.mul_(2 * redundancy_weight / batch).diagonal(dim1=-2, dim2=-1).add_(slope)
-        grad_a, grad_b = b @ matrix.mT, a @ matrix
-    return value, (side_a.pull_back_(grad_a), side_b.pull_back_(grad_b))
+    grad_a, grad_b = grads[0].addcmul_(b.rows, slope), grads[1].addcmul_(a.rows, slope)
+    return invariance + redundancy, (a.pull_back_(grad_a), b.pull_back_(grad_b))
 
 
 def mix_consistency_form(
@@ -85,25 +68,67 @@ def mix_consistency_form(
     permutation: Tensor,
     target: str,
     standardization: str,
+    normalize_embeddings: bool,
     gradients: bool,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Tensor, Gradients]:
     """R (...) of Mixed Barlow Twins, and its gradients.
 
-    With residuals E, F of the mixed rows from the mixture of rows, R = (<E E^T, A A^T> + <F F^T, B B^T>) / B^2.
+    With residuals E, F of the mixed rows from the mixture of rows, R = (||E^T A||^2 + ||F^T B||^2) / B^2.
     """
-    sides = [Standardized(z, standardization) for z in (z_mix, z_a, z_b)]
-    mix, a, b = (side.rows for side in sides)
-    batch, partner = b.shape[-2], b.index_select(-2, permutation)
-    residual_a = mix - blend(a, partner, alpha)
-    residual_b = residual_a if target == "ab" else mix - blend(b, partner, alpha)
-
-    if gram_is_cheaper(a):
-        gram_a, gram_b, outer_a = a @ a.mT, b @ b.mT, residual_a @ residual_a.mT
-        outer_b = outer_a if target == "ab" else residual_b @ residual_b.mT
-        value = (inner(outer_a, gram_a) + inner(outer_b, gram_b)) / batch**2
+    mix, a, b = (Standardized(z, standardization, normalize_embeddings) for z in (z_mix, z_a, z_b))
+    scale, partner = 1 / z_b.shape[-2] ** 2, b.rows.index_select(-2, permutation)
+    residual = mix.rows - blend(a.rows, partner, alpha)
+    if target == "ab":
+        value, grads = energy(residual, [a.rows, b.rows], scale, gradients)
+        if not gradients:
+            return value, ()
+        grad_mix, grad_a, grad_b = grads
+        grad_a -= alpha * grad_mix
     else:
-        cross_a, cross_b = residual_a.mT @ a, residual_b.mT @ b
-        value = (inner(cross_a, cross_a) + inner(cross_b, cross_b)) / batch**2
+        value, grads = energy(residual, [a.rows], scale, gradients)
+        residual = mix.rows - blend(b.rows, partner, alpha)
+        other, other_grads = energy(residual, [b.rows], scale, gradients)
+        value = value + other
+        if not gradients:
+            return value, ()
+        (grad_mix, grad_a), (grad_other, grad_b) = grads, other_grads
+        grad_a -= alpha * grad_mix
+        grad_b -= alpha * grad_other
+        grad_mix += grad_other
+    grad_b.index_add_(-2, permutation, (alpha - 1) * grad_mix)
+    return value, (mix.pull_back_(grad_mix), a.pull_back_(grad_a), b.pull_back_(grad_b))
+
+
+def energy(x: Tensor, references: Sequence[Tensor], scale: float, gradients: bool) -> tuple[Tensor, Gradients]:
+    """Sum over references y of ||x^T y||^2, times `scale` (...), and its gradients for x and every y (..., B, D)."""
+    batch, width = x.shape[-2:]
+    if batch < 0.75 * width:  # 8 B^2 D operations with the gradients, against 6 B D^2
+        gram_x, gram_y = x @ x.mT, sum_of([y @ y.mT for y in references])
+        value = scale * inner(gram_x, gram_y)
+        if not gradients:
+            return value, ()
+        gram_x *= 2 * scale
+        gram_y *= 2 * scale
+        return value, (gram_y @ x, *(gram_x @ y for y in references))
+
+    crosses = [x.mT @ y for y in references]
+    value = scale * sum_of([inner(cross, cross) for cross in crosses])
     if not gradients:
         return value, ()
-    ...
+    for cross in crosses:
+        cross *= 2 * scale
+    pairs = list(zip(references, crosses, strict=True))
+    return value, (sum_of([y @ cross.mT for y, cross in pairs]), *(x @ cross for cross in crosses))
+
+
+def inner(x: Tensor, y: Tensor) -> Tensor:
+    """Products of corresponding entries of two matrices (..., N, M), summed: -> (...)."""
+    return column_products(x, y).sum((-2, -1))
+
+
+def sum_of(tensors: Sequence[Tensor]) -> Tensor:
+    """Sum of fresh tensors of one shape, in the first one's memory."""
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total += tensor
+    return total

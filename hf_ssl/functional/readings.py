@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from hf_ssl.functional.energies import energy_and_diagonal, standardized
+from hf_ssl.functional.exact_forms import energy
 from hf_ssl.functional.precision import full_precision
-from hf_ssl.functional.relations import gram, same_shape
+from hf_ssl.functional.relations import same_shape, standardize
 
 
 @torch.no_grad()
@@ -16,8 +16,9 @@ def cross_correlation_readings(z_a: Tensor, z_b: Tensor) -> dict[str, Tensor]:
     "diagonal_mean" () goes to 1 as views agree; "off_diagonal_rms" () to 0 as dimensions cease to repeat each other.
     """
     same_shape(z_a=z_a, z_b=z_b)
-    a, b = (standardized(z, "biased", normalize_embeddings=False) for z in (z_a, z_b))
-    squares, matches = energy_and_diagonal(a, b)
+    a, b = standardize(z_a), standardize(z_b)
+    matches = (a * b).mean(-2)
+    squares, _ = energy(a, [b], 1 / a.shape[-2] ** 2, gradients=False)
     pairs = matches.shape[-1] * (matches.shape[-1] - 1)
     others = (squares - matches.square().sum(-1)).clamp_min(0) / max(pairs, 1)
     return {"diagonal_mean": matches.mean(), "off_diagonal_rms": others.sqrt().mean()}
@@ -33,6 +34,6 @@ def effective_rank(z: Tensor) -> Tensor:
     """
     # Squaring halves the digits, so the smaller Gram matrix is formed in float64.
     rows = (z if z.shape[-2] <= z.shape[-1] else z.mT).double()
-    values = torch.linalg.eigvalsh(gram(rows)).clamp_min(0).sqrt()
+    values = torch.linalg.eigvalsh(rows @ rows.mT).clamp_min(0).sqrt()
     share = values / values.sum(-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
     return torch.special.entr(share).sum(-1).exp().to(z.dtype)

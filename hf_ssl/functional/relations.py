@@ -13,6 +13,7 @@ from hf_ssl.functional.precision import Products, full_precision
 
 STANDARDIZATIONS = ("biased", "unbiased")
 BATCH_NORM_EPS = 1e-5
+CHUNK_ENTRIES = 2**18  # what a temporary may hold, so that it stays in cache and adds nothing to the peak
 
 
 class PairScores(NamedTuple):
@@ -47,7 +48,7 @@ def centre(z: Tensor, standardization: str) -> tuple[Tensor, Tensor, int]:
     # its mean would leave noise, and spares the digits of columns far from zero.
     shifted = z - z[..., :1, :].detach()
     centred = shifted - shifted.mean(dim=-2, keepdim=True)
-    squares = (centred * centred).sum(dim=-2, keepdim=True)
+    squares = column_products(centred, centred)
     if standardization == "biased":
         return centred, (squares / batch + BATCH_NORM_EPS).rsqrt(), batch
     varies = squares > 0
@@ -55,10 +56,23 @@ def centre(z: Tensor, standardization: str) -> tuple[Tensor, Tensor, int]:
     return centred, inverse, batch - 1
 
 
+def column_products(x: Tensor, y: Tensor) -> Tensor:
+    """Products of corresponding columns of two matrices (..., B, D): (..., 1, D), a few rows at a time."""
+    rows = max(1, CHUNK_ENTRIES // x.shape[-1])
+    chunks = zip(x.split(rows, dim=-2), y.split(rows, dim=-2), strict=True)
+    total, *others = ((one * other).sum(dim=-2, keepdim=True) for one, other in chunks)
+    return sum(others, start=total)
+
+
 @full_precision
 def normalize(z: Tensor) -> Tensor:
     """Scale every row of `z` (..., B, D) to unit length; a zero row stays zero."""
-    return torch.nn.functional.normalize(z, dim=-1)
+    return z * inverse_length(z)
+
+
+def inverse_length(z: Tensor) -> Tensor:
+    """One over the length of every row of `z` (..., B, D): (..., B, 1); lengths under 1e-12 count as that."""
+    return 1 / torch.linalg.vector_norm(z, dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 @full_precision
