@@ -5,7 +5,7 @@ what came out. Every field is a command-line option and a recipe key of the same
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hf_ssl.errors import UsageError
 
@@ -50,7 +50,7 @@ class TrainingArguments:
     warmup_epochs: float | None = option(None, "epochs of linear warm-up; default the shorter of 10 and a tenth")
     final_learning_rate_fraction: float = option(1e-3, "where the cosine ends, as a fraction of the peak")
     schedule_offset_epochs: int = option(0, "epoch at which the schedule starts: 0, or 1 as Mixed Barlow Twins")
-    schedule_per: str = option("step", "move the learning rate once per step or per epoch")
+    schedule_per: Literal["step", "epoch"] = option("step", "move the learning rate once per step or per epoch")
     mix_group_size: int | None = option(None, "rows among which images are mixed; default the rows of one process")
     mixed_precision: str = option("no", "no, bf16 or fp16; the objective is always float32")
     channels_last: bool = option(False, "keep feature maps in channels-last order (faster convolutions)")

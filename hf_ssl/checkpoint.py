@@ -100,7 +100,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint below `folder`, unchecked."""
-    return (checkpoints(folder) or [None])[-1]
+    return next(reversed(checkpoints(folder)), None)
 
 
 def fault(checkpoint: Path) -> str | None:

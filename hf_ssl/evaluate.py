@@ -31,8 +31,14 @@ def parse_evaluate(words: Sequence[str]) -> tuple[str, EvaluationArguments]:
 
     """
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
-        raise UsageError("Name a model first: hf-ssl evaluate MODEL (a run, a published folder, a Hub id or timm:NAME).")
-    parser = Parser([EvaluationArguments], prog="hf-ssl evaluate MODEL", description="Measure a model's features on labelled images.")
+        raise UsageError(
+            "Name a model first: hf-ssl evaluate MODEL (a run, a published folder, a Hub id or timm:NAME)."
+        )
+    parser = Parser(
+        [EvaluationArguments],
+        prog="hf-ssl evaluate MODEL",
+        description="Measure a model's features on labelled images.",
+    )
     (arguments,) = parser.parse(words if words[0].startswith("-") else words[1:])
     check_protocols(arguments.protocols)
     return words[0], arguments
@@ -116,4 +122,3 @@ def as_line(label: str, row: Result) -> str:
     names = ("k", "temperature", "learning_rate", "weight_decay")
     settings = ", ".join(f"{key} {row['settings'][key]}" for key in names if key in row["settings"])
     return f"{label:11s} {row['protocol']:7s} {row['metric']:10s} {row['value']:.4f}{interval}  {settings}"
-

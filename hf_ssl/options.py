@@ -9,7 +9,7 @@ import json
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, make_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
-from hf_ssl.arguments import DataArguments, TrainingArguments
+from hf_ssl.arguments import DataArguments, TrainingArguments, option
 from hf_ssl.configuration import option_fields
 from hf_ssl.errors import UsageError, did_you_mean, listing
 from hf_ssl.methods import METHODS
@@ -76,7 +76,7 @@ def _parser_type(annotation: Any) -> Any:
         plain = str
     elif origins & {list, tuple}:
         sequence = next(member for member in members if typing.get_origin(member) in (list, tuple))
-        plain = list[float] if float in typing.get_args(sequence) else list[int]
+        plain = list[float] if "float" in str(typing.get_args(sequence)) else list[int]
     elif float in origins:
         plain = float
     elif len(origins) == 1:
@@ -90,17 +90,10 @@ def settings_dataclass(config_class: type) -> type:
     """A dataclass of the method's own config fields, in the form that the argument parser reads."""
     members = []
     for name, (annotation, default, text) in option_fields(config_class).items():
-        text = text.split(" (default:")[0]  # argparse adds it by itself
-        if isinstance(default, dict):
-            default = json.dumps(default)
-        elif isinstance(default, list | tuple):
-            default = list(default)
-        entry: Any = (
-            field(default_factory=lambda value=default: list(value), metadata={"help": text})
-            if isinstance(default, list)
-            else field(default=default, metadata={"help": text.replace("%", "%%")})
-        )
-        members.append((name, _parser_type(annotation), entry))
+        help_line = text.split(" (default:")[0].replace("%", "%%")  # argparse adds the default by itself
+        plain = json.dumps(default) if isinstance(default, dict) else default
+        plain = list(plain) if isinstance(plain, tuple) else plain
+        members.append((name, _parser_type(annotation), option(plain, help_line)))
     return make_dataclass("Settings", members)
 
 

@@ -91,9 +91,9 @@ def check(model: SSLModel, arguments: TrainingArguments, plan: Plan, accelerator
         logger.info(sentence)
     config = model.config
     image = torch.zeros(config.in_chans, config.image_size, config.image_size)
-    sentence = check_memory(model, arguments, image, accelerator)
-    if sentence:
-        logger.warning(sentence)
+    doubt = check_memory(model, arguments, image, accelerator)
+    if doubt:
+        logger.warning(doubt)
     check_disk(model, folder, arguments.keep_last)
 
 
@@ -166,7 +166,7 @@ def dry_run(model: SSLModel, batch: Inputs, recipe: Recipe, plan: Plan, folder: 
     contact_sheet(batch.views, recipe, folder / "views.png")
     logger.info(
         "Dry run: loss %.4g; %d steps of about %.2f s are %.1f hours; the views are in %s.",
-        float(loss),
+        float(loss.detach()),
         plan.total_steps,
         seconds[-1],
         plan.total_steps * seconds[-1] / 3600,

@@ -126,4 +126,4 @@ class Publisher:
 
     def __call__(self, model: SSLModel, folder: Path) -> None:
         """Publish `model` to `folder`, replacing what is there file by file."""
-        publish_folder(model, folder, recipe=self.record, results=read(self.run / "results.json"))
+        publish_folder(model, folder, recipe=self.record, results=[*map(dict, read(self.run / "results.json"))])

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
     if arguments.dry_run:
         preflight.dry_run(model, next(inputs(0, None)), recipe, plan, folder)
         return 0
-    probe = make_probe(data, source, model, accelerator, arguments)
+    probe = make_probe(data, source, model, accelerator, arguments) if plan.evaluate_every else None
     if accelerator.is_main_process:
         records.open_folder(folder, record, command, accelerator, resume_from)
     accelerator.wait_for_everyone()
@@ -127,7 +128,7 @@ def build_accelerator(arguments: TrainingArguments, folder: Path) -> Accelerator
     try:
         return Accelerator(
             mixed_precision=arguments.mixed_precision,
-            log_with=records.trackers(arguments.report_to),
+            log_with=records.trackers(arguments.report_to) or None,
             project_dir=str(folder),
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
         )
@@ -142,6 +143,8 @@ def resolve(options: PretrainOptions, source: Source) -> Recipe:
         settings["image_size"] = source.common_size(settings["in_chans"]) or LARGE_SIZE
     recipe = get_recipe(arguments.augmentation or ("cifar" if settings["image_size"] <= SMALL_SIZE else "imagenet"))
     arguments.augmentation = arguments.augmentation or recipe.name
+    if settings["image_mean"] and settings["image_std"]:
+        recipe = replace(recipe, mean=tuple(settings["image_mean"]), std=tuple(settings["image_std"]))
     settings["image_mean"], settings["image_std"] = list(recipe.mean), list(recipe.std)
     return recipe
 
@@ -155,7 +158,7 @@ def make_probe(
         logger.info("No labelled probe data: readings without labels stand in; --probe_dataset names some.")
         return None
     config = model.config
-    preprocess = Preprocess.for_training_size(config.image_size, config.image_mean, config.image_std)
+    preprocess = Preprocess.for_training_size(config.image_size, config.image_mean or (), config.image_std or ())
     return KNNProbe(*pair, preprocess, device=accelerator.device, batch_size=arguments.batch_size, seed=arguments.seed)
 
 

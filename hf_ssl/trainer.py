@@ -101,7 +101,7 @@ def pretrain(
     with Interruption() as interruption:
         for batch in watch.waiting(inputs(progress.step, progress.position)):
             torch.manual_seed(arguments.seed * 1_000_003 + progress.step)  # so dropout does not depend on a resume
-            learning_rate = schedule.get_last_lr()[0]
+            learning_rate = float(schedule.get_last_lr()[0])
             output = wrapped(batch.views, batch.mix)
             accelerator.backward(output.loss)
             optimizer.step()

@@ -13,10 +13,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from tqdm import tqdm
 
 from hf_ssl import functional as F
@@ -70,8 +71,8 @@ class Watch:
             HfSslError: if the loss is not a finite number, naming the step and the terms.
 
         """
-        loss = float(output.loss)
-        terms = {name: float(value) for name, value in output.terms.items()}
+        loss = float(cast(Tensor, output.loss).detach())
+        terms = {name: float(value) for name, value in (output.terms or {}).items()}
         if not math.isfinite(loss):
             raise HfSslError(
                 f"The loss is {loss} at step {step} ({', '.join(f'{k} {v:.4g}' for k, v in terms.items())}); the last "
@@ -79,6 +80,7 @@ class Watch:
             )
         now = time.perf_counter()
         seconds = max(now - self.since, 1e-9)
+        readings = self.readings(output)
         line = {
             "step": step,
             "epoch": epoch,
@@ -87,14 +89,14 @@ class Watch:
             "learning_rate": learning_rate,
             "images_per_second": self.steps * self.images_per_step / seconds,
             "data_wait": self.waited / seconds,
-            "readings": self.readings(output),
+            "readings": readings,
             "peak_memory_bytes": peak_memory(self.accelerator.device),
         }
         self.since, self.steps, self.waited = now, 0, 0.0
         self.write(line)
         self.accelerator.log(
             {"loss": loss, **{f"terms/{k}": v for k, v in terms.items()}, "learning_rate": learning_rate}
-            | {f"readings/{k}": v for k, v in line["readings"].items()}
+            | {f"readings/{k}": v for k, v in readings.items()}
             | {k: line[k] for k in ("images_per_second", "data_wait")},
             step=step,
         )
@@ -103,7 +105,7 @@ class Watch:
 
     def readings(self, output: SSLOutput) -> dict[str, float]:
         """Numbers between known ends, from the embeddings of the batch (head 0, direction 0)."""
-        anchors, targets = (side[0, 0] for side in output.embeddings)
+        anchors, targets = (side[0, 0] for side in cast(tuple[Tensor, Tensor], output.embeddings))
         values = F.cross_correlation_readings(anchors, targets)
         values["effective_rank"] = F.effective_rank(anchors)
         values["chance_off_diagonal"] = torch.tensor(anchors.shape[0] ** -0.5)

@@ -1,7 +1,7 @@
 """Run one cell of the evidence grid, resumably, and append what it gave to a results file.
 
-A cell is a method on a data set at one seed. Give the same command again after an interruption: a cell goes on from its
-last checkpoint, and one that is in the results file is left alone.
+A cell is a method on a data set at one seed. Give the same command again after an interruption: a cell goes on from
+its last checkpoint, and one that is in the results file is left alone.
 
     python scripts/evidence.py --dataset path/to/cifar10 --method mixed_barlow_twins --seed 0
 """
@@ -39,7 +39,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=Path("model_cards/results/small.json"), help="where rows go")
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the runs' folders are")
-    parser.add_argument("--launcher", default="", help="words before the script, such as 'torchrun --nproc-per-node 2'")
+    parser.add_argument(
+        "--launcher", default="", help="words before the script: torchrun --nproc-per-node 2"
+    )
     parser.add_argument("--name", default="", help="what tells this cell from others of the method and seed")
     arguments, more = parser.parse_known_args()
     name = "-".join(filter(None, (arguments.method, arguments.name, f"seed{arguments.seed}")))

@@ -81,7 +81,8 @@ def filled(text: str) -> str:
     """The README with every marked block written anew."""
     for name, make in TABLES.items():
         block = f"<!-- {name} -->\n{make()}\n<!-- /{name} -->"
-        text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
+        before, rest = text.split(f"<!-- {name} -->")
+        text = before + block + rest.split(f"<!-- /{name} -->")[1]
     return text
 
 

@@ -3,17 +3,16 @@
 Barlow Twins (Zbontar et al., 2021, https://huggingface.co/papers/2103.03230) draws the cross-correlation C of two
 standardized batches to the identity. Mixed Barlow Twins (Bandara et al., 2023,
 https://huggingface.co/papers/2312.02151) asks the embeddings of a blend of images to correlate with the sources as
-the same blend of their embeddings would. `redundancy_reduction` is the definition that the fast objectives are held to.
+the same blend of their embeddings would. `redundancy_reduction` is the definition that the fast form is held to.
 """
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from hf_ssl.functional.closed_form import closed_form
 from hf_ssl.functional.exact_forms import barlow_twins_form, mix_consistency_form
-from hf_ssl.functional.precision import full_precision
+from hf_ssl.functional.precision import full_precision, lift
 from hf_ssl.functional.relations import PairScores, same_shape
 
 MIX_TARGETS = ("ab", "bb")
@@ -84,9 +83,8 @@ def redundancy_reduction(
     With temperatures, numbers or shaped like the scores, the matches count (1 - C_ii / tau_ii)^2 and the others
     C_ij^2 / tau_ij (AMCL, eq. 2.3); without, this is eq. 1 of Barlow Twins.
     """
-    if not isinstance(temperature, PairScores):
-        one = scores.positive.new_ones(()) if temperature is None else torch.as_tensor(temperature)
-        temperature = PairScores(one, one)
-    invariance = (1 - scores.positive / temperature.positive).square().sum(-1)
-    redundancy = (scores.negative.square() / temperature.negative).sum((-2, -1))
-    return invariance + redundancy_weight * redundancy
+    positive, negative = map(lift, scores)
+    same = 1.0 if temperature is None else temperature
+    tau_positive, tau_negative = same if isinstance(same, PairScores) else (same, same)
+    invariance = (1 - positive / tau_positive).square().sum(-1)
+    return invariance + redundancy_weight * (negative.square() / tau_negative).sum((-2, -1))

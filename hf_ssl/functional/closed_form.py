@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 class ClosedForm(Protocol):
@@ -35,6 +34,18 @@ class _WithGradient(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *(gradient * grad[..., None, None] for gradient in ctx.saved_tensors)
+        scaled = [gradient * grad.detach()[..., None, None] for gradient in ctx.saved_tensors]
+        if torch.is_grad_enabled():  # somebody means to differentiate again; unmarked, these would pass for constants
+            scaled = [_Refusing.apply(gradient.requires_grad_()) for gradient in scaled]
+        return None, *scaled
+
+
+class _Refusing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        raise RuntimeError("this objective has a first derivative only; differentiate its definition twice instead.")
