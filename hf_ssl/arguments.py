@@ -82,11 +82,6 @@ class TrainingArguments:
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:
                 raise UsageError(f"--{name} takes {', '.join(accepted)}, not '{getattr(self, name)}'.")
-        if self.batch_size < 2:
-            raise UsageError(
-                f"--batch_size {self.batch_size} leaves nothing to compare: every objective here compares the images "
-                "of a batch with each other; use at least 2, better 64 or more."
-            )
         if self.keep_last < 2:
             raise UsageError(f"--keep_last {self.keep_last}: at least 2, so that a torn one never is the only one.")
         if self.max_steps is not None and self.max_steps < 1:

@@ -145,7 +145,7 @@ def resolve(options: PretrainOptions, source: Source) -> Recipe:
     arguments.augmentation = arguments.augmentation or recipe.name
     if settings["image_mean"] and settings["image_std"]:
         recipe = replace(recipe, mean=tuple(settings["image_mean"]), std=tuple(settings["image_std"]))
-    settings["image_mean"], settings["image_std"] = list(recipe.mean), list(recipe.std)
+    settings["image_mean"], settings["image_std"] = map(list, recipe.statistics(settings["in_chans"]))
     return recipe
 
 

@@ -162,7 +162,9 @@ def test_a_bad_row_is_replaced_by_the_next_good_one_counted_and_named(folders, c
             epochs = [take(made, 6, start) for start in (0, 6, 12)]
         assert set(made.bad) <= {3, 4, 25} and len(made.bad) >= 2
         assert made.bad[4].startswith("not in an image format")
-        named = [message for message in caplog.messages if message.startswith("Image 4 (4.png) cannot be used: not in")]
+        named = [
+            message for message in caplog.messages if message.startswith("Image 4 (4.png) cannot be used: not in")
+        ]
         assert len(named) == 1
         for epoch in epochs:
             rows = [row for batch in epoch for row in batch.rows]

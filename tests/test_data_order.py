@@ -129,6 +129,18 @@ def test_a_streams_epoch_has_every_row_once_but_what_fills_no_batch(folders):
         assert epochs[0] != epochs[1]
 
 
+def test_each_block_has_an_order_of_its_own(folders):
+    tasks = take(stream(folders["one file"], 4, block_rows=16), 8)
+    blocks = [[int(name.split(".")[0]) % 16 for name in names(tasks[start : start + 4])] for start in (0, 4)]
+    assert sorted(blocks[0]) == sorted(blocks[1]) == list(range(16)) and blocks[0] != blocks[1]
+
+
+def test_a_streams_steps_are_counted_on_over_blocks_and_epochs(folders):
+    tasks = take(stream(folders["one file"], 4), 24)
+    assert [task.step for task in tasks] == list(range(24))
+    assert [task.position["step"] for task in tasks] == list(range(1, 25))
+
+
 def test_rows_are_shuffled_within_blocks(folders):
     first_block = names(take(stream(folders["one file"], 4, block_rows=16), 4))
     assert sorted(first_block, key=lambda name: int(name.split(".")[0])) == [f"{n}.png)" for n in range(16)]
@@ -139,9 +151,7 @@ def test_rows_are_shuffled_within_blocks(folders):
 @pytest.mark.parametrize(("kind", "rows"), [("four files", 44), ("three files", 43)])
 def test_the_processes_of_a_stream_share_the_rows_without_overlap(folders, kind, rows, caplog):
     with caplog.at_level(logging.WARNING):
-        epochs = [
-            names(t for t in take(stream(folders[kind], 2, rank, 2), 30) if t.epoch == 0) for rank in range(2)
-        ]
+        epochs = [names(t for t in take(stream(folders[kind], 2, rank, 2), 30) if t.epoch == 0) for rank in range(2)]
     assert len(set(epochs[0]) | set(epochs[1])) == len(epochs[0]) + len(epochs[1]) >= rows - 1
     assert ("3 shards cannot be shared equally by 2 processes" in caplog.text) == (kind == "three files")
 

@@ -11,6 +11,7 @@ from conftest import shared_data
 from picture_files import encode, image_files, parquet, picture, tar_shards
 
 from hf_ssl.data import decode, image_at, open_source
+from hf_ssl.data.naming import file_name
 from hf_ssl.data.reading import decode_all
 from hf_ssl.errors import HfSslError, UsageError
 
@@ -47,6 +48,15 @@ def test_a_flat_folder_is_train_whatever_the_files_are_called(tmp_path):
     assert source.row_name(2) == "2 (test_1.PNG)"
     with pytest.raises(UsageError, match="no labels"):
         source.labels()
+
+
+def test_names_of_files_never_tell_where_the_data_lie(tmp_path):
+    outside = str(tmp_path / "elsewhere" / "a.png")
+    assert file_name({"bytes": None, "path": outside}, None) == "a.png"
+    assert file_name({"bytes": None, "path": outside}, tmp_path / "data") == "a.png"
+    assert file_name({"bytes": None, "path": outside}, tmp_path) == "elsewhere/a.png"
+    assert file_name({"bytes": b"", "path": "shard/a.png"}, None) == "shard/a.png"
+    assert file_name({"bytes": b"", "path": None}, None) is None
 
 
 def test_folders_one_level_down_are_classes(tmp_path):
@@ -256,7 +266,10 @@ def test_arrays_that_are_not_uint8_are_refused(tmp_path):
         ({"name": "{root}/text"}, r"holds no images and no data files \(it holds 1 with \.txt\)"),
         ({"name": "{root}/text/a.txt"}, r"is a file; give the folder"),
         ({"name": "{root}/photos", "split": "tests"}, r"no split 'tests'; there is 'train'"),
-        ({"name": "{root}/parquet", "split": "tst"}, r"no split 'tst'; there is 'train', 'test'\. Did you mean 'test'"),
+        (
+            {"name": "{root}/parquet", "split": "tst"},
+            r"no split 'tst'; there is 'train', 'test'\. Did you mean 'test'",
+        ),
         ({"name": "{root}/parquet", "split": "train[a:]"}, r"--split train\[a:\] is no expression"),
         ({"name": "{root}/parquet", "split": "train[:0]"}, r"no rows; 'train' has 6 rows, 'test' has 3 rows"),
         ({"name": "{root}/parquet", "image_column": "img"}, r"no such column; there are 'image', 'label'"),

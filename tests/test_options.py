@@ -32,7 +32,6 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_
         (["--recipe", "mixbt-resnet18-cifar"], "Did you mean 'mixbt-resnet18-cifar10'"),
         (["--epochs", "many"], "many"),
         (["--optimizer", "lamb"], "lars, adam, adamw, sgd"),
-        (["--batch_size", "1"], "at least 2"),
         (["--keep_last", "1"], "at least 2"),
         (["--save_every", "often"], "often"),
         (["--backbone_kwargs", "{channels: 3}"], "JSON"),

@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hf_ssl.cli import main
+from hf_ssl.data import open_source
 from hf_ssl.watch import Watch
 
 STEPS = 8
@@ -191,12 +195,8 @@ def test_a_flat_folder_of_images_trains_and_names_what_is_broken(tmp_path, capsy
 
 
 def test_a_stream_resumes_exactly(tmp_path, monkeypatch):
-    from datasets import load_dataset  # noqa: F401 - the stream below is read by it
-
     parquet = tmp_path / "data"
     parquet.mkdir()
-    from hf_ssl.data import open_source
-
     open_source("digits").dataset.select(range(100)).to_parquet(str(parquet / "train-00000.parquet"))
     words = ["--dataset", str(parquet), "--streaming", "--image_size", "32"]
     run(tmp_path / "whole", *words)
@@ -208,3 +208,22 @@ def test_a_stream_resumes_exactly(tmp_path, monkeypatch):
     run(tmp_path / "broken", *words, expect=130)
     run(tmp_path / "broken", *words)
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+
+
+def test_two_processes_equal_one(tmp_path):
+    script = Path(__file__).parent.parent / "scripts" / "pretrain.py"
+    words = [*SMALL, "--max_steps", "4", "--mix_group_size", "8"]
+    run(tmp_path / "one", *words)
+    launched = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29531"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launched, str(script), *words, "--output_dir", str(tmp_path / "two")],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert lines(tmp_path / "two", "run")[0]["run"]["num_processes"] == 2
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert two[1] == pytest.approx(one[1], rel=1e-5)
+    assert two == pytest.approx(one, rel=1e-3)  # float32 rounding grows with the steps

@@ -26,7 +26,9 @@ def find_image_column(features: Mapping[str, Any], name: str | None) -> str:
     if len(found) == 1:
         dtype = getattr(features[found[0]], "dtype", "uint8")
         if isinstance(features[found[0]], ARRAY_TYPES) and dtype != "uint8":
-            raise UsageError(f"the column '{found[0]}' holds arrays of {dtype}; only arrays of uint8 are read as images.")
+            raise UsageError(
+                f"the column '{found[0]}' holds arrays of {dtype}; only arrays of uint8 are read as images."
+            )
         return found[0]
     if found:
         raise UsageError(

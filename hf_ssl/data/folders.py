@@ -25,10 +25,11 @@ IMAGE_SUFFIXES = {
 DATA_SUFFIXES = {".parquet", ".arrow", ".tar"}
 METADATA_FILES = {"metadata.csv", "metadata.jsonl", "metadata.parquet"}
 CONFIGURED = re.compile(r"---\s*\n(?:(?!---).*\n)*?configs:")  # in the YAML head of a README
+UNLABELED = "unlabeled"
 SPLIT_FOLDERS = {
     "train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation",
-    "valid": "validation", "validation": "validation", "dev": "validation", "unlabeled": "unlabeled",
-    "unlabelled": "unlabeled",
+    "valid": "validation", "validation": "validation", "dev": "validation", "unlabeled": UNLABELED,
+    "unlabelled": UNLABELED,
 }  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def read_images(folder: Path, files: list[Path]) -> dict[str, datasets.Dataset]:
     classes = _classes(splits)
     if classes:
         logger.info("%s: %d folders taken as classes", folder, len(classes))
-    return {split: _dataset(folder, paths, classes) for split, paths in splits.items()}
+    return {split: _dataset(folder, paths, [] if split == UNLABELED else classes) for split, paths in splits.items()}
 
 
 def _by_split(images: list[Path]) -> dict[str, dict[Path, Path]]:
@@ -86,8 +87,8 @@ def _by_split(images: list[Path]) -> dict[str, dict[Path, Path]]:
 
 
 def _classes(splits: dict[str, dict[Path, Path]]) -> list[str]:
-    """Names of the classes, or none where the folders do not look like classes in every split but "unlabeled"."""
-    insides = [inside for split, paths in splits.items() if split != "unlabeled" for inside in paths]
+    """Names of the classes, or none where folders do not look like classes in every split that may have labels."""
+    insides = [inside for split, paths in splits.items() if split != UNLABELED for inside in paths]
     names = {inside.parts[0] for inside in insides}
     return sorted(names) if len(names) > 1 and all(len(inside.parts) == 2 for inside in insides) else []
 
@@ -98,7 +99,7 @@ def _dataset(folder: Path, paths: dict[Path, Path], classes: list[str]) -> datas
         "image": [{"bytes": None, "path": str(root / path)} for path in paths.values()]
     }
     features = datasets.Features({"image": datasets.Image(decode=False)})
-    if classes and all(len(inside.parts) == 2 and inside.parts[0] in classes for inside in paths):
+    if classes:
         columns["label"] = [classes.index(inside.parts[0]) for inside in paths]
         features["label"] = datasets.ClassLabel(names=classes)
     return datasets.Dataset.from_dict(columns, features=features)

@@ -1,5 +1,7 @@
 """The weighted vote of the nearest neighbours (Wu et al., 2018, https://huggingface.co/papers/1805.01978)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,8 +23,10 @@ def knn_predict(
     """
     if not 1 <= k <= len(bank):
         raise ValueError(f"k is {k} but the bank has {len(bank)} rows.")
-    if temperature <= 0:
-        raise ValueError(f"temperature is {temperature} but must be positive.")
+    if not temperature * math.log(torch.finfo(queries.dtype).max / k) > 1:
+        raise ValueError(
+            f"temperature is {temperature}, but {k} votes of exp(1 / temperature) must be finite numbers."
+        )
     block = max(1, BLOCK_ENTRIES // len(bank))
     scores = queries.new_zeros(len(queries), num_classes)
     for rows, out in zip(queries.split(block), scores.split(block), strict=True):

@@ -1,0 +1,95 @@
+"""The clock's arithmetic and its view of memory, and that the formulas it times are the objectives they stand for."""
+
+import json
+
+import pytest
+import torch
+
+from hf_ssl import functional as F
+from hf_ssl.benchmarks import clock, losses
+
+
+class Machine:
+    """A clock that only moves when work is done, twice as slow from the third round on."""
+
+    def __init__(self):
+        self.now, self.calls = 0.0, []
+
+    def work(self, name, seconds):
+        def call():
+            self.calls.append(name)
+            self.now += seconds * (2 if self.calls.count(name) > 4 else 1)
+
+        return call
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    machine = Machine()
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: machine.now)
+    monkeypatch.setattr(clock.time, "process_time", lambda: machine.now / 2)
+    return machine
+
+
+def test_ratios_are_of_the_same_round_and_above_one_when_faster(machine):
+    variants = {"base": machine.work("base", 6.0), "ours": machine.work("ours", 2.0)}
+    ours = clock.compare(variants, "base", rounds=5)["ours"]
+    assert ours.ratio_wall == pytest.approx(3.0) and ours.ratio_cpu == pytest.approx(3.0)
+    assert ours.milliseconds == pytest.approx(4000) and ours.baseline_milliseconds == pytest.approx(12000)
+
+
+def test_variants_take_turns_in_changing_order(machine):
+    variants = {name: machine.work(name, 1.0) for name in "abc"}
+    clock.compare(variants, "a", rounds=8)
+    turns = machine.calls[6:]
+    rounds = [tuple(turns[start : start + 3]) for start in range(0, 24, 3)]
+    assert all(sorted(turn) == ["a", "b", "c"] for turn in rounds) and len(set(rounds)) > 1
+
+
+def test_a_short_call_is_repeated_and_told_as_one(machine):
+    variants = {"base": machine.work("base", 0.0005), "ours": machine.work("ours", 0.001)}
+    timing = clock.compare(variants, "base", rounds=1)["base"]
+    assert machine.calls.count("base") >= 20 and machine.calls.count("ours") >= 10
+    assert timing.milliseconds <= 1.001
+
+
+def test_threads_are_given_back_after_an_error():
+    before = torch.get_num_threads()
+    with pytest.raises(RuntimeError), clock.threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise RuntimeError
+    assert torch.get_num_threads() == before
+
+
+def test_peak_memory_sees_what_a_call_adds_and_gives_back():
+    matrix = 4 * 2048**2
+    peak = clock.peak_memory("hf_ssl.benchmarks.losses:one_barlow_twins", "formula", 8, 2048)
+    assert 3 * matrix < peak < 9 * matrix  # the formula holds C, a copy, and their gradients
+
+
+def test_formulas_are_the_objectives_they_are_timed_against():
+    z_mix, z_a, z_b = losses.embeddings(3, 8, 24)
+    permutation = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
+    torch.testing.assert_close(losses.published_barlow_twins(z_a, z_b), F.barlow_twins(z_a, z_b, losses.WEIGHT))
+    ours = F.barlow_twins(z_a, z_b, losses.WEIGHT, "unbiased") + losses.MIX_WEIGHT * losses.WEIGHT * F.mix_consistency(
+        z_mix, z_a, z_b, losses.ALPHA, permutation, "ab", "unbiased"
+    )
+    torch.testing.assert_close(losses.published_mixed(z_mix, z_a, z_b, permutation), ours)
+
+
+def test_rows_are_json_and_say_what_they_compare(monkeypatch):
+    monkeypatch.setattr(losses, "BARLOW_TWINS", ((8, 24, 4.0),))
+    monkeypatch.setattr(losses, "MIXED", ((8, 24, 6.0),))
+    monkeypatch.setattr(losses, "peak_memory", lambda target, name, *sizes: 1 if name == "hf_ssl" else 10)
+    report = losses.losses(rounds=1)
+    assert json.loads(json.dumps(report)) == report
+    fields = {"name", "baseline", "ratio_wall", "ratio_cpu", "milliseconds", "baseline_milliseconds", "bar"}
+    assert all(fields <= set(row) for row in report["rows"])
+    assert [row["baseline"] for row in report["rows"]] == ["formula", "lightly", "formula", "formula"]
+    assert report["rows"][-1]["ratio_memory"] == pytest.approx(10) and report["rows"][-1]["bar"] == 5
+
+
+def test_an_absent_peer_has_a_row_without_times(monkeypatch):
+    monkeypatch.setattr(losses, "installed", lambda package: False)
+    ours, peer = losses.barlow_twins_rows(8, 24, 4.0, rounds=1)
+    assert peer["baseline"] == "lightly" and peer["ratio_cpu"] is None and ours["ratio_cpu"] > 0
