@@ -134,22 +134,16 @@ def find(folder: Path) -> Path | None:
 def restore(accelerator: Accelerator, checkpoint: Path) -> tuple[dict[str, Any], Any]:
     """Load a state into what `accelerator` has prepared: -> (state, this process's place in the data).
 
-    The place is None for map-style data, whose place is the step.
+    A process that was not there before gets the place of process 0, which is right for map-style data; a stream
+    refuses a place that is not its own.
 
     Raises:
-        UsageError: if the checkpoint is torn, or is of a stream that other processes shared differently.
+        UsageError: if the checkpoint is torn.
 
     """
     reason = fault(checkpoint)
     if reason is not None:
         raise UsageError(f"The checkpoint {checkpoint} cannot be used: {reason}.")
-    state = read_json(checkpoint / STATE)
-    streamed = read_json(checkpoint / POSITION.format(0)) is not None
-    if streamed and state["num_processes"] != accelerator.num_processes:
-        raise UsageError(
-            f"{checkpoint} reads a stream with {state['num_processes']} processes, each at its own place; it cannot "
-            f"go on with {accelerator.num_processes}. Start {state['num_processes']}, or train without --streaming."
-        )
     accelerator.load_state(str(checkpoint))
-    position = read_json(checkpoint / POSITION.format(accelerator.process_index)) if streamed else None
-    return state, position
+    own, first = (checkpoint / POSITION.format(index) for index in (accelerator.process_index, 0))
+    return read_json(checkpoint / STATE), read_json(own if own.is_file() else first)

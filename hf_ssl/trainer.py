@@ -73,7 +73,7 @@ def pretrain(
     )
 
     def save() -> None:
-        state = {"step": progress.step, "best": progress.best, "num_processes": accelerator.num_processes}
+        state = {"step": progress.step, "best": progress.best}
         progress.path = checkpoint.save(
             accelerator, folder / "checkpoints", state, progress.position, arguments.keep_last
         )

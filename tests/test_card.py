@@ -106,10 +106,10 @@ def test_the_recipe_is_told_without_what_was_not_set():
     assert "warmup_epochs" not in text
 
 
-@pytest.mark.parametrize("dataset", ["/home/ada/private/cells", "/data/cells/"])
+@pytest.mark.parametrize("dataset", ["/home/lovelace/private/cells", "/data/cells/"])
 def test_absolute_paths_keep_their_last_folder(dataset):
     text = model_card(CONFIG, {**RECIPE, "dataset": dataset}, [row(dataset=dataset)])
-    assert "ada" not in text
+    assert "lovelace" not in text
     assert "/data" not in text
     assert "cells" in text
 

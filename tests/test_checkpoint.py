@@ -21,7 +21,7 @@ def prepared():
 
 
 def save(prepared, folder, step, position=None, keep_last=2):
-    state = {"step": step, "best": None, "num_processes": 1}
+    state = {"step": step, "best": None}
     return checkpoint.save(prepared[0], folder, state, position, keep_last)
 
 
@@ -77,9 +77,3 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_nothing_half_written(pre
         save(prepared, tmp_path, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert checkpoint.fault(tmp_path / "step-00000001") is None
-
-
-def test_a_stream_is_not_resumed_with_other_processes(prepared, tmp_path):
-    path = checkpoint.save(prepared[0], tmp_path, {"step": 1, "best": None, "num_processes": 2}, {"block": 0}, 2)
-    with pytest.raises(UsageError, match="with 2 processes"):
-        checkpoint.restore(prepared[0], path)

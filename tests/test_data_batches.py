@@ -3,6 +3,8 @@
 import itertools
 import json
 import logging
+import os
+import signal
 
 import datasets
 import numpy as np
@@ -208,6 +210,17 @@ def test_one_bad_image_never_stops_a_run_unless_none_is_allowed(tmp_path):
     assert len(take(batches(tmp_path), 6)) == 6
     with pytest.raises(HfSslError, match="1 of 8 images"):
         take(batches(tmp_path, max_bad_fraction=0), 6)
+
+
+def test_a_worker_that_is_killed_is_told_in_a_sentence(folders, monkeypatch):
+    def killed(value, channels):
+        assert torch.utils.data.get_worker_info() is not None
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    made = batches(folders["large"], num_workers=1)
+    monkeypatch.setattr("hf_ssl.data.assembling.decode", killed)
+    with pytest.raises(HfSslError, match=r"a decoding worker died.*fewer --num_workers"):
+        take(made, 1)
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -1,6 +1,7 @@
 """Which labels a probe or an evaluation uses, and that it says so."""
 
 import logging
+from dataclasses import replace
 
 import datasets
 import pytest
@@ -62,6 +63,15 @@ def test_a_local_stream_is_opened_again_for_its_probe(tmp_path):
     assert len(bank.labels()) == 12 and len(queries.labels()) == 6
 
 
+def test_a_stream_from_the_hub_is_not_read_twice(tmp_path, caplog):
+    parquet(tmp_path, 12)
+    parquet(tmp_path, 6, split="test")
+    training = replace(open_source(str(tmp_path), streaming=True), name="org/name", root=None)
+    with caplog.at_level(logging.INFO):
+        assert open_probe(None, None, training) is None
+    assert "name --probe_dataset" in caplog.text
+
+
 def test_a_named_probe(tmp_path):
     image_files(tmp_path / "flat", ["a.png", "b.png"])
     training = open_source(str(tmp_path / "flat"))
@@ -88,7 +98,7 @@ def test_splits_that_are_named(tmp_path):
     parquet(tmp_path, 6, split="test")
     bank, queries = open_pair(str(tmp_path), train_split="test", test_split="train[:4]")
     assert (len(bank), len(queries)) == (6, 4)
-    with pytest.raises(UsageError, match="--test_split tset: there is no split 'tset'.*Did you mean 'test'"):
+    with pytest.raises(UsageError, match=r"--test_split tset: there is no split 'tset'.*Did you mean 'test'"):
         open_pair(str(tmp_path), test_split="tset")
 
 

@@ -150,7 +150,7 @@ def test_a_dimension_that_never_moves_and_a_class_that_is_not_in_train_do_no_har
     ]
     assert quick(*dead) == quick(train, test)
     stranger = Features(test.embeddings, test.labels.index_fill(0, torch.tensor([0]), 5), test.rows)
-    assert quick(train, stranger) == pytest.approx(quick(train, test), abs=0.006)
+    assert quick(train, stranger) == pytest.approx(quick(train, test), abs=0.02)
 
 
 def test_tiny_and_unlabelled_sides_are_said():

@@ -1,6 +1,7 @@
 """All protocols in one call: rows that say what was measured, on what, and how."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def test_every_row_says_what_it_was_measured_on(pair):
     assert {row["protocol"] for row in rows} == {"knn", "linear"}
     for row in rows:
         assert row["split"] == "test"
-        assert row["dataset"] == pair[1].name
+        assert row["dataset"] == Path(pair[1].name).name  # where it lay says more about a machine than about data
         assert len(row["dataset_fingerprint"]) == 16
         assert row["command"] == "hf-ssl evaluate run"
         common = {"preprocessing": "resize 8 bicubic, centre crop 8", "n_train": 150, "n_test": 60}
@@ -55,11 +56,6 @@ def test_the_same_call_gives_the_same_rows_and_another_seed_other_choices(pair):
 
 def test_features_that_know_the_label_are_perfect_and_ones_that_know_nothing_are_chance(pair):
     bank, queries = pair
-    names = {}
-    for source in pair:
-        for row, label in enumerate(source.labels().tolist()):
-            image = source.images([row])[0]["bytes"]
-            names[image] = label
     known = torch.tensor([row % 3 for row in range(150)])
     place = iter([*known.split(150), torch.tensor([row % 3 for row in range(60)])])
     told = evaluate(lambda images: torch.eye(3)[next(place)], PREPROCESS, bank, queries, batch_size=500)

@@ -79,7 +79,7 @@ class Batches:
         if self.num_workers == 0:
             yield from map(self._reader.__getitem__, tasks)
             return
-        yield from DataLoader(
+        loader: DataLoader[Batch] = DataLoader(
             self._reader,  # type: ignore[arg-type]
             sampler=tasks,  # type: ignore[arg-type]
             batch_size=None,
@@ -88,6 +88,15 @@ class Batches:
             pin_memory=self._pin,
             generator=torch.Generator(),  # so that starting it leaves torch's own generator alone
         )
+        try:
+            yield from loader
+        except RuntimeError as error:
+            if "DataLoader worker" in str(error) and ("killed" in str(error) or "exited" in str(error)):
+                raise HfSslError(
+                    f"a decoding worker died ({error}); if memory ran out, take fewer --num_workers than "
+                    f"{self.num_workers}."
+                ) from error
+            raise
 
     def _count(self, batch: Batch) -> None:
         self._bad.seen += len(batch.rows)

@@ -16,7 +16,7 @@ from hf_ssl.errors import UsageError
 from hf_ssl.evaluation.features import Features
 from hf_ssl.evaluation.results import About, Result
 
-LEARNING_RATES = (0.003, 0.01, 0.03, 0.1)
+LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
 WEIGHT_DECAYS = (0.0, 1e-3, 1e-2, 1e-1)
 EPOCHS = 50
 BATCH_SIZE = 256

@@ -10,7 +10,7 @@ from hf_ssl.errors import UsageError, did_you_mean, listing
 from hf_ssl.evaluation.features import Encode, Features, extract
 from hf_ssl.evaluation.knn import evaluate_knn
 from hf_ssl.evaluation.probe import evaluate_linear
-from hf_ssl.evaluation.results import About, Result
+from hf_ssl.evaluation.results import About, Result, clean_command
 from hf_ssl.preprocessing import Preprocess
 
 Protocol = Callable[[Features, Features, About], list[Result]]
@@ -58,7 +58,7 @@ def evaluate(
 
     taught, asked = features(bank), features(queries)
     about = About(
-        dataset=queries.name,
+        dataset=clean_command([queries.name]),
         dataset_fingerprint=fingerprint(bank, queries),
         split=queries.split,
         settings=(

@@ -45,7 +45,7 @@ def model_card(config: dict[str, Any], recipe: dict[str, Any], results: list[dic
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": _number, "settings": _settings, "cell": _cell}
+    environment.filters |= {"number": _number, "settings": _settings, "cell": _cell, "last_part": _last_part}
     return environment.get_template("model_card.md.jinja").render(
         title=title,
         method=method,

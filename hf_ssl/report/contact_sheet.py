@@ -3,6 +3,7 @@
 A pair stands in one column, view a above view b.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from hf_ssl.augmentations import Recipe
 
 ROWS = 4  # pairs below one another, at most
 SMALLEST_TILE = 64  # smaller views are enlarged pixel by pixel
-GAP = 2  # pixels between the views of a pair; twice that between pairs
+GAP, MARGIN = 2, 8  # pixels between the views of a pair, and between pairs
 
 
 def contact_sheet(views: Tensor, recipe: Recipe, path: Path, columns: int = 8) -> None:
@@ -23,11 +24,11 @@ def contact_sheet(views: Tensor, recipe: Recipe, path: Path, columns: int = 8) -
     """
     pairs = _levels(views[: columns * ROWS].detach().to("cpu", torch.float32), recipe)
     tile, columns = pairs.shape[-2], min(columns, len(pairs))
-    rows = -(-len(pairs) // columns)
-    width, height = tile + 2 * GAP, 2 * tile + 3 * GAP
-    sheet = torch.full((rows * height, columns * width, 3), 255, dtype=torch.uint8)
+    rows = math.ceil(len(pairs) / columns)
+    width, height = tile + MARGIN, 2 * tile + GAP + MARGIN
+    sheet = torch.full((rows * height + MARGIN, columns * width + MARGIN, 3), 255, dtype=torch.uint8)
     for number, pair in enumerate(pairs):
-        top, left = number // columns * height + GAP, number % columns * width + GAP
+        top, left = number // columns * height + MARGIN, number % columns * width + MARGIN
         for view, picture in enumerate(pair):
             start = top + view * (tile + GAP)
             sheet[start : start + tile, left : left + tile] = picture
@@ -41,6 +42,6 @@ def _levels(views: Tensor, recipe: Recipe) -> Tensor:
     mean, std = (torch.tensor(values).view(channels, 1, 1) for values in recipe.statistics(channels))
     shares = (views * std + mean).clamp(0, 1)
     colours = shares if channels == 3 else shares.mean(dim=2, keepdim=True).expand(-1, -1, 3, -1, -1)
-    times = max(1, -(-SMALLEST_TILE // size))
+    times = math.ceil(SMALLEST_TILE / size)
     enlarged = colours.repeat_interleave(times, dim=-1).repeat_interleave(times, dim=-2)
     return (enlarged * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 2)
