@@ -18,8 +18,9 @@ from hf_ssl.errors import UsageError, listing
 from hf_ssl.evaluation.results import read, versions
 from hf_ssl.files import write_text
 from hf_ssl.modeling import SSLModel
-from hf_ssl.options import RECORDED, PretrainOptions, changed_keys
+from hf_ssl.options import PretrainOptions
 from hf_ssl.plan import Plan
+from hf_ssl.recipe import RECORDED, changed_keys
 from hf_ssl.repository import publish_folder
 from hf_ssl.watch import drop_lines_after
 

@@ -39,9 +39,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=Path("model_cards/results/small.json"), help="where rows go")
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the runs' folders are")
-    parser.add_argument(
-        "--launcher", default="", help="words before the script: torchrun --nproc-per-node 2"
-    )
+    parser.add_argument("--launcher", default="", help="words before the script: torchrun --nproc-per-node 2")
     parser.add_argument("--name", default="", help="what tells this cell from others of the method and seed")
     arguments, more = parser.parse_known_args()
     name = "-".join(filter(None, (arguments.method, arguments.name, f"seed{arguments.seed}")))

@@ -8,7 +8,7 @@ from typing import Any
 
 from hf_ssl.files import read_json, write_text
 from hf_ssl.methods import METHODS
-from hf_ssl.options import read_recipe, recipe_names
+from hf_ssl.recipe import read_recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "model_cards" / "results"

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [  # from the ground up; a module imports from lower floors and, within one package, without circles
     "errors files functional hub.card interruption preprocessing registration seeds small_stem",
-    "arguments augmentations checkpoint configuration distributed",
+    "arguments augmentations checkpoint configuration distributed recipe",
     "backbone data heads plan report",
     "evaluation inputs modeling optim",
     "methods monitor preflight repository watch",

@@ -7,7 +7,8 @@ from hf_ssl.arguments import cadence
 from hf_ssl.augmentations import get_recipe
 from hf_ssl.errors import UsageError
 from hf_ssl.methods import METHODS
-from hf_ssl.options import parse_pretrain, read_recipe, recipe_names
+from hf_ssl.options import parse_pretrain, pretrain_parser
+from hf_ssl.recipe import read_recipe, recipe_names
 
 
 def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_path):
@@ -68,8 +69,6 @@ def test_every_shipped_recipe_builds_a_valid_configuration(name):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_option_says_what_it_is(method):
-    from hf_ssl.options import pretrain_parser
-
     for action in pretrain_parser(method)._actions:
         assert action.help, action.dest
 

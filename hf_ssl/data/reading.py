@@ -28,6 +28,7 @@ class BadImages:
     max_bad_fraction: float
     rows: int | None
     reasons: dict[int | str, str] = field(default_factory=dict)
+    named: list[str] = field(default_factory=list)
     seen: int = 0
 
     @property
@@ -46,13 +47,13 @@ class BadImages:
         if row in self.reasons:
             return
         self.reasons[row] = reason
+        self.named.append(f"{name}: {reason}")
         logger.warning("Image %s cannot be used: %s.", name, reason)
         if len(self.reasons) > self.allowed:
             of = f"of {self.rows:,} images" if self.rows is not None else f"of the first {self.seen:,} images"
-            first = "; ".join(f"{where}: {why}" for where, why in list(self.reasons.items())[:3])
             raise HfSslError(
                 f"{len(self.reasons)} {of} cannot be used, more than --max_bad_fraction {self.max_bad_fraction} "
-                f"allows; the first are {first}."
+                f"allows; the first are {'; '.join(self.named[:3])}."
             )
 
 

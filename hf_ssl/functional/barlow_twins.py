@@ -13,7 +13,7 @@ from torch import Tensor
 from hf_ssl.functional.closed_form import closed_form
 from hf_ssl.functional.exact_forms import barlow_twins_form, mix_consistency_form
 from hf_ssl.functional.precision import full_precision, lift
-from hf_ssl.functional.relations import PairScores, same_shape
+from hf_ssl.functional.relations import PairScores, logits, same_shape
 
 MIX_TARGETS = ("ab", "bb")
 
@@ -84,7 +84,5 @@ def redundancy_reduction(
     C_ij^2 / tau_ij (AMCL, eq. 2.3); without, this is eq. 1 of Barlow Twins.
     """
     positive, negative = map(lift, scores)
-    same = 1.0 if temperature is None else temperature
-    tau_positive, tau_negative = same if isinstance(same, PairScores) else (same, same)
-    invariance = (1 - positive / tau_positive).square().sum(-1)
-    return invariance + redundancy_weight * (negative.square() / tau_negative).sum((-2, -1))
+    matches, others = logits(PairScores(positive, negative.square()), temperature)
+    return (1 - matches).square().sum(-1) + redundancy_weight * others.sum((-2, -1))

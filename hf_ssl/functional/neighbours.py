@@ -7,8 +7,7 @@ from torch import Tensor
 
 from hf_ssl.functional.precision import full_precision
 
-BLOCK_ENTRIES = 2**25  # similarities held at once: 128 MB in float32
-GROUP = 64  # neighbouring similarities whose largest stands for them
+BLOCK_ENTRIES = 2**25  # similarities held at once, 128 MB in float32: smaller products are slower
 
 
 @torch.no_grad()
@@ -41,26 +40,6 @@ def _nearest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Values and indices (Q, k) of the largest entries of each row (Q, N), lower indices first among equals."""
     if k == similarity.shape[1]:
         return similarity, torch.arange(k, device=similarity.device).expand_as(similarity)
-    if similarity.shape[1] < 2 * GROUP * k:
-        return _largest(similarity, k)
-
-    # The k-th largest of the maxima of groups is no larger than the k-th largest entry: what is smaller is out.
-    groups = similarity.shape[1] // GROUP
-    maxima = similarity[:, : groups * GROUP].unflatten(1, (groups, GROUP)).amax(dim=2)
-    bound = maxima.topk(k, sorted=True).values[:, -1:]
-    rows, columns = torch.nonzero(~(similarity < bound), as_tuple=True)  # not >=, so that a NaN stays in
-    counts = rows.bincount(minlength=len(similarity))
-    places = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-    width = max(int(counts.max()), k + 1)
-    left = similarity.new_full((len(similarity), width), -torch.inf)
-    left[rows, places] = similarity[rows, columns]
-    kept = columns.new_zeros(left.shape)
-    kept[rows, places] = columns
-    values, indices = _largest(left, k)
-    return values, kept.gather(1, indices)
-
-
-def _largest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values, indices = similarity.topk(k + 1, sorted=True)
     values, indices, beyond = values[:, :k], indices[:, :k], values[:, k]
     # topk picks freely among equals; that matters only where the k-th value equals the one left out.
@@ -68,7 +47,7 @@ def _largest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if len(unclear):
         rows, last = similarity[unclear], beyond[unclear, None]
         above, equal = rows > last, rows == last
-        chosen = above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))
+        chosen = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True)))
         indices[unclear] = chosen.nonzero()[:, 1].view(-1, k)
         values = similarity.gather(1, indices)
     return values, indices

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hf_ssl.functional.precision import Products, full_precision
+from hf_ssl.functional.precision import Products, full_precision, lift
 
 STANDARDIZATIONS = ("biased", "unbiased")
 BATCH_NORM_EPS = 1e-5
@@ -86,6 +86,32 @@ def split_diagonal(matrix: Tensor) -> PairScores:
     size = matrix.shape[-1]
     off = matrix.flatten(-2)[..., 1:].unflatten(-1, (size - 1, size + 1))[..., :-1]
     return PairScores(matrix.diagonal(dim1=-2, dim2=-1), off.reshape(*matrix.shape[:-2], size, size - 1))
+
+
+def split_views(matrix: Tensor) -> PairScores:
+    """Part the relation (..., 2B, 2B) of two stacked views with themselves: each row against its other view.
+
+    Gives 2B matches and for each the 2B - 2 rows of other images, of its own view first.
+    """
+    batch = matrix.shape[-1] // 2
+    own, other = [], []
+    for view in (0, 1):
+        rows = matrix[..., view * batch : (view + 1) * batch, :]
+        quadrants = rows[..., :batch], rows[..., batch:]
+        own.append(split_diagonal(quadrants[view]))
+        other.append(split_diagonal(quadrants[1 - view]))
+    negative = [torch.cat([same.negative, cross.negative], dim=-1) for same, cross in zip(own, other, strict=True)]
+    return PairScores(torch.cat([cross.positive for cross in other], dim=-1), torch.cat(negative, dim=-2))
+
+
+def logits(scores: PairScores, temperature: PairScores | float | None) -> PairScores:
+    """Scores in float32 or better over their temperatures: numbers, or shaped like the scores; None is one."""
+    positive, negative = map(lift, scores)
+    if temperature is None:
+        return PairScores(positive, negative)
+    if not isinstance(temperature, PairScores):
+        return PairScores(positive / temperature, negative / temperature)
+    return PairScores(positive / temperature.positive, negative / temperature.negative)
 
 
 def same_shape(**tensors: Tensor) -> None:
