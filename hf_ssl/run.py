@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import ProjectConfiguration
 
 from hf_ssl import checkpoint, preflight, records
 from hf_ssl.arguments import DataArguments, TrainingArguments
@@ -63,6 +64,10 @@ def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
     model = METHODS[options.method](METHODS[options.method].config_class(**options.settings))
     if arguments.init_from:
         load_weights(model, arguments.init_from)
+    if arguments.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if arguments.compile:
+        compile_backbone(model)
     refuse_batch_size(arguments.batch_size, source.num_rows, accelerator.num_processes)
     per_epoch = source.num_rows and source.num_rows // arguments.batch_size
     plan = make_plan(arguments, steps_per_epoch=per_epoch, num_processes=accelerator.num_processes)
@@ -129,11 +134,22 @@ def build_accelerator(arguments: TrainingArguments, folder: Path) -> Accelerator
         return Accelerator(
             mixed_precision=arguments.mixed_precision,
             log_with=records.trackers(arguments.report_to) or None,
-            project_dir=str(folder),
+            project_config=ProjectConfiguration(str(folder), str(folder / "trackers")),
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
         )
     except ValueError as error:
         raise UsageError(f"This device cannot train as asked: {error}. Try --mixed_precision no.") from None
+
+
+def compile_backbone(model: SSLModel) -> None:
+    """Compile the backbone in place, its weights' names kept; say so and go on without where no compiler works."""
+    try:
+        torch.compile(torch.sin)(torch.zeros(1))
+    except Exception as error:  # whatever a missing or broken tool chain raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        logger.warning("--compile: the compiler does not work here (%s); the backbone runs as it is.", reason)
+        return
+    model.backbone.compile()
 
 
 def resolve(options: PretrainOptions, source: Source) -> Recipe:

@@ -1,5 +1,6 @@
 """Two views of every image: the whole chain against torchvision's, and the promises that users rely on."""
 
+import contextlib
 import dataclasses
 import logging
 
@@ -199,6 +200,14 @@ def test_autocast_does_not_reach_the_views():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         views = make_views(pixels(8), BUSY, 32, generator())
     assert torch.equal(views, expected)
+
+
+@pytest.mark.parametrize("recipe", [BUSY, dataclasses.replace(BUSY, crop_last=True, interpolation="bicubic")])
+def test_the_device_is_never_asked(recipe, monkeypatch):
+    """On the meta device tensors have no values, so reading one, which would make a GPU wait, is an error."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it does not know this device
+    views = make_views(pixels(40).to("meta"), recipe, 24, generator())
+    assert views.shape == (40, 2, 3, 24, 24) and views.device.type == "meta"
 
 
 @pytest.mark.parametrize("channels", [1, 4, 12])

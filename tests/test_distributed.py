@@ -81,13 +81,19 @@ def train(case: Case) -> dict[str, Any]:
     return {"losses": torch.stack(losses), "gradients": gradients, "state": dict(model.state_dict())}
 
 
+def transposed_cost(rows: torch.Tensor) -> torch.Tensor:
+    """A number whose gradient comes back with the strides of a transposed tensor; torch's own gather permutes it."""
+    columns = rows.mT.contiguous()
+    return (columns * torch.arange(columns.numel()).view_as(columns)).square().sum()
+
+
 def small_things() -> dict[str, Any]:
     """What does not need a model."""
     world, rank = distributed.world_size(), distributed.rank()
     drawn = torch.tensor([float(rank)])
     z = torch.arange(12.0).view(1, 1, 6, 2)[:, :, rank * 6 // world : (rank + 1) * 6 // world].requires_grad_()
     gathered = distributed.gather(z)
-    ((gathered.mT @ torch.ones(6, 3)) ** 2).sum().backward()  # a gradient that comes back transposed
+    transposed_cost(gathered).backward()
     torch.manual_seed(rank)  # processes that draw for themselves still blend alike
     undrawn = distributed.convert_batch_norm(small_model("mixed_barlow_twins", num_heads=1))
     torch.manual_seed(rank)
@@ -156,7 +162,7 @@ def test_processes_agree(processes):
         assert result["own_mix"].item() == processes[0]["small"]["own_mix"].item()
         torch.testing.assert_close(result["gathered"], torch.arange(12.0).view(1, 1, 6, 2))
     rows = torch.arange(12.0).view(1, 1, 6, 2).requires_grad_()
-    ((rows.mT @ torch.ones(6, 3)) ** 2).sum().backward()
+    transposed_cost(rows).backward()
     gradients = torch.cat([process["small"]["gradient"] for process in processes], dim=-2)
     torch.testing.assert_close(gradients, rows.grad)
     assert world > 1

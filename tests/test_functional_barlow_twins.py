@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from conftest import golden
+from conftest import LargestTensor, golden
 from torch.autograd import grad, gradcheck
 
 from hf_ssl import functional as F
+from hf_ssl.functional import relations
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
 SHAPES = [(8, 16), (16, 8), (6, 8), (3, 8, 16), (3, 16, 8), (2, 3, 5, 24), (2, 2, 9, 4)]
@@ -166,6 +167,28 @@ def test_fast_mix_term_equals_its_definition(shape, standardization, normalize, 
     weights = normal(*shape[:-2], seed=9)
     ours, theirs = (grad((weights * loss).sum(), (z_mix, z_a, z_b)) for loss in (fast, printed))
     torch.testing.assert_close(ours, theirs, **EXACT)
+
+
+@pytest.mark.parametrize("shape", [(8, 64), (64, 8)])
+def test_no_matrix_of_the_larger_side_is_ever_formed(shape):
+    z_mix, z_a, z_b = (z.detach().requires_grad_() for z in embeddings(*shape, count=3))
+    permutation = torch.arange(shape[0]).flip(0)
+    with LargestTensor() as largest:
+        loss = F.barlow_twins(z_a, z_b, 0.1) + F.mix_consistency(z_mix, z_a, z_b, 0.3, permutation, "bb")
+        loss.backward()
+        F.cross_correlation_readings(z_a, z_b)
+        F.effective_rank(z_a)
+    assert largest.entries == 8 * 64
+
+
+@pytest.mark.parametrize("shape", [(9, 16), (16, 5)])
+def test_sums_taken_a_few_rows_at_a_time_are_the_same(monkeypatch, shape):
+    z_a, z_b = embeddings(*shape)
+    whole = F.barlow_twins(z_a, z_b, 0.1, "unbiased", True)
+    monkeypatch.setattr(relations, "CHUNK_ENTRIES", 2 * shape[1])
+    chunked = F.barlow_twins(z_a, z_b, 0.1, "unbiased", True)
+    torch.testing.assert_close(chunked, whole, **EXACT)
+    torch.testing.assert_close(grad(chunked, (z_a, z_b)), grad(whole, (z_a, z_b)), **EXACT)
 
 
 @pytest.mark.parametrize("shape", [(5, 8), (8, 5), (2, 4, 6)])

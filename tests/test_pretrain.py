@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -227,3 +228,22 @@ def test_two_processes_equal_one(tmp_path):
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert two[1] == pytest.approx(one[1], rel=1e-5)
     assert two == pytest.approx(one, rel=1e-3)  # float32 rounding grows with the steps
+
+
+@pytest.mark.parametrize("more", [["--mixed_precision", "bf16", "--channels_last"], ["--optimizer", "lars"]])
+def test_other_ways_to_compute_train_too(tmp_path, more):
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process has one precision otherwise
+    run(tmp_path, *more)
+    assert status(tmp_path)["state"] == "done"
+    assert all(value.is_contiguous() for value in load_file(tmp_path / "model.safetensors").values())
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_compiling_keeps_the_weights_names_and_says_when_it_cannot(unbroken, tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise RuntimeError("no compiler found")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    run(tmp_path, "--compile")
+    assert "no compiler found" in capsys.readouterr().err
+    assert losses(tmp_path) == losses(unbroken)

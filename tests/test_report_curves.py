@@ -53,8 +53,15 @@ def test_a_line_that_a_crash_cut_off_is_passed_over(tmp_path):
     assert draw_curves(tmp_path)
 
 
-def test_negative_losses_and_single_steps_can_be_drawn(tmp_path):
-    write(tmp_path, step(1, objective=-500.0, mix=0.001), step(2, objective=-1.0, mix=0.2))
-    assert len(draw_curves(tmp_path)) == 2
+def test_negative_losses_are_drawn_too(tmp_path):
+    drawn = []
+    for middle in (-400.0, -100.0):
+        losses = enumerate((-500.0, middle, -1.0), start=1)
+        write(tmp_path, *(step(at, objective=value, mix=0.1) for at, value in losses))
+        drawn.append(draw_curves(tmp_path)[0].read_bytes())
+    assert drawn[0] != drawn[1]
+
+
+def test_a_single_step_can_be_drawn(tmp_path):
     write(tmp_path, step(1))
     assert len(draw_curves(tmp_path)) == 2

@@ -21,6 +21,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassif
 from hf_ssl.errors import HfSslError, UsageError
 from hf_ssl.modeling import AutoSSLModel
 from hf_ssl.repository import load_weights, open_model, publish_folder, published_config, publishing, refresh_card
+from hf_ssl.small_stem import SmallStemConfig, SmallStemModel, adapt_stem
 
 NORM = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3]}
 RECIPE = {"method": "mixed_barlow_twins", "dataset": "photos", "learning_rate": 1e-3, "projector_dims": (16, 8)}
@@ -170,6 +171,16 @@ def test_a_stem_of_our_own_loads_by_plain_transformers_once_hf_ssl_is_imported(p
     tuned = AutoModelForImageClassification.from_pretrained(folder, num_labels=5)
     tuned(images, labels=torch.tensor([0, 1, 2])).loss.backward()
     assert tuned.backbone.fc.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("backbone", "stem"), [("test_resnet", "small"), ("resnet18", "small_nopool")])
+def test_a_fresh_network_with_our_stem_starts_as_timm_made_it(backbone, stem):
+    """Bug: transformers' post_init draws every weight anew, from another distribution."""
+    torch.manual_seed(0)
+    expected = adapt_stem(timm.create_model(backbone, num_classes=0), stem)
+    torch.manual_seed(0)
+    fresh = SmallStemModel(SmallStemConfig(backbone=backbone, stem=stem))
+    assert same(fresh.backbone, expected.state_dict())
 
 
 def test_timm_refuses_a_stem_it_does_not_know_where_the_weights_would_fit_its_own(published):

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from hf_ssl.augmentations.geometry import resample
 
+NOTHING = 1e-12  # far tails would be denormal numbers, with which a product takes ten times as long
+
 
 def blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     """Blur views (n, C, s, s), each with its sigma (n,) in pixels and a window of `kernel` pixels, edges reflected.
 
     Equals torchvision's gaussian_blur; the window is cut to what a small view can reflect.
     """
-    rows, columns = (blur_weights(sigma, kernel, length) for length in x.shape[-2:])
-    return resample(x, rows, columns)
+    weights = blur_weights(sigma, kernel, x.shape[-1])
+    return resample(x, weights, weights)
 
 
 def blur_weights(sigma: Tensor, kernel: int, length: int) -> Tensor:
@@ -26,13 +28,16 @@ def blur_weights(sigma: Tensor, kernel: int, length: int) -> Tensor:
     radius = min(kernel // 2, length - 1)
     taps = torch.arange(-radius, radius + 1, device=sigma.device, dtype=torch.float32)
     weights = torch.softmax(-0.5 * (taps / sigma.unsqueeze(1)).square(), dim=1)
-    return (weights @ _placement(radius, length, sigma.device)).view(-1, length, length)
+    weights = torch.nn.functional.threshold(weights, NOTHING, 0.0)
+    matrix = weights.new_zeros(len(sigma), length * length)
+    matrix.index_add_(1, _places(radius, length, sigma.device), weights.repeat_interleave(length, dim=1))
+    return matrix.view(-1, length, length)
 
 
 @lru_cache(maxsize=8)
-def _placement(radius: int, length: int, device: torch.device) -> Tensor:
-    """Where each tap of each output pixel lands: (taps, length * length) of zeros and ones."""
+def _places(radius: int, length: int, device: torch.device) -> Tensor:
+    """Where each tap of each output pixel lands in the flattened matrix: (taps * length,)."""
     outputs = torch.arange(length)
-    places = outputs + torch.arange(-radius, radius + 1).unsqueeze(1)
-    reflected = (length - 1) - (places.abs() - (length - 1)).abs()
-    return torch.nn.functional.one_hot(reflected, length).flatten(1).to(device, torch.float32)
+    inputs = outputs + torch.arange(-radius, radius + 1).unsqueeze(1)
+    reflected = (length - 1) - (inputs.abs() - (length - 1)).abs()
+    return (outputs * length + reflected).flatten().to(device)

@@ -80,7 +80,8 @@ def jitter(x: Tensor, plans: Tensor, turns: Tensor | None, hue_at: int) -> Tenso
 
 def solarize(x: Tensor, threshold: float) -> Tensor:
     """Invert what is at or above `threshold`."""
-    return torch.where(x >= threshold, 1 - x, x)
+    above = x.clone().ge_(threshold)  # zeros and ones: several times faster than a choice by booleans
+    return x.addcmul_(above, 1 - 2 * x)
 
 
 def normalize(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

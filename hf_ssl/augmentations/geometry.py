@@ -46,16 +46,15 @@ def axis_weights(start: Tensor, extent: Tensor, flip: Tensor, length: int, size:
     centres = (outputs + 0.5) * scale - 0.5
     distances = ((pixels - centres) * narrowing).abs_()
     weights = (1 - distances).clamp_min_(0.0) if interpolation == "bilinear" else _cubic(distances)
-    inside = (pixels >= 0) & (pixels < extent)
-    weights = weights.mul_(inside.to(torch.float32))
+    weights.mul_((pixels >= 0) & (pixels < extent))
     return weights.div_(weights.sum(dim=-1, keepdim=True))
 
 
 def _cubic(distances: Tensor) -> Tensor:
     """Keys' cubic convolution filter of a distance in pixels."""
-    near = ((CUBIC + 2) * distances - (CUBIC + 3)) * distances.square() + 1
-    far = ((distances - 5) * distances + 8) * distances - 4
-    return torch.where(distances < 1, near, torch.where(distances < 2, CUBIC * far, 0.0))
+    near, far = distances.clamp(max=1), distances.clamp(1, 2)  # both pieces are 0 where the other one begins
+    near = ((CUBIC + 2) * near - (CUBIC + 3)) * near.square() + 1
+    return near.add_(((far - 5) * far + 8) * far - 4, alpha=CUBIC)
 
 
 def cut_crops(image: Tensor, uniforms: Tensor, recipe: Recipe, size: int) -> Tensor:

@@ -135,7 +135,8 @@ def _shares(pixels: Tensor) -> Tensor:
 
 def _move(values: Tensor, device: torch.device) -> Tensor:
     """Send a host tensor to the device without making it wait."""
-    return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
+    pinned = values.pin_memory() if device.type == "cuda" else values
+    return pinned.to(device, non_blocking=True)
 
 
 def _check(images: Tensor, crops: Tensor | None, size: int) -> None:

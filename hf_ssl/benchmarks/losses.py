@@ -7,6 +7,7 @@ beside them where that package is installed.
 import importlib.util
 import platform
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor
 from hf_ssl import functional as F
 from hf_ssl.benchmarks.clock import Timing, compare, peak_memory, threads
 
-WEIGHT, MIX_WEIGHT, ALPHA = 0.0051, 4.0, 0.3
+WEIGHT, MIX_WEIGHT, ALPHA, TEMPERATURE = 0.0051, 4.0, 0.3, 0.1
 BARLOW_TWINS = ((256, 2048, 4.0), (256, 4096, 12.0), (1024, 1024, 0.95))  # B, D, the ratio to reach
 MIXED = ((256, 1024, 6.0), (256, 4096, 25.0))
-PEAK = (1024, 8192, 5.0)
+NT_XENT = ((2048, 128, 2.0),)
+PEAKS = (("barlow_twins", 1024, 8192, 5.0), ("nt_xent", 4096, 128, 5.0))
 
 Row = dict[str, Any]
 
@@ -32,31 +34,41 @@ def losses(rounds: int = 5) -> dict[str, Any]:
 def run(rounds: int = 5) -> list[Row]:
     """Rows of ratios baseline / hf_ssl (above 1 is better), each with the bar it is held to."""
     with threads(1):
-        rows = [row for case in BARLOW_TWINS for row in barlow_twins_rows(*case, rounds)]
-        rows += [mixed_row(*case, rounds) for case in MIXED]
-        return [*rows, peak_row(*PEAK)]
+        rows = [row for sizes in BARLOW_TWINS for row in two_view_rows("barlow_twins", *sizes, rounds)]
+        rows += [mixed_row(*sizes, rounds) for sizes in MIXED]
+        rows += [row for sizes in NT_XENT for row in two_view_rows("nt_xent", *sizes, rounds)]
+        return [*rows, *(peak_row(*peak) for peak in PEAKS)]
 
 
-def barlow_twins_rows(batch: int, width: int, bar: float, rounds: int) -> list[Row]:
-    """Barlow Twins against its formula and against lightly."""
-    name = f"barlow_twins B {batch} D {width}"
-    z_a, z_b = embeddings(2, batch, width)
-    variants = {
-        "hf_ssl": with_gradients(lambda: F.barlow_twins(z_a, z_b, WEIGHT), z_a, z_b),
-        "formula": with_gradients(lambda: published_barlow_twins(z_a, z_b), z_a, z_b),
-    }
-    if not installed("lightly"):
-        times = compare(variants, baseline="formula", rounds=rounds)
-        return [time_row(name, "formula", times["hf_ssl"], bar), absent_row(name, "lightly", bar)]
-    from lightly.loss import BarlowTwinsLoss
-
-    peer = BarlowTwinsLoss(lambda_param=WEIGHT)
-    variants["lightly"] = with_gradients(lambda: peer(z_a, z_b), z_a, z_b)
+def two_view_rows(objective: str, batch: int, width: int, bar: float, rounds: int) -> list[Row]:
+    """One objective of two views against its formula and against lightly."""
+    name, variants = f"{objective} B {batch} D {width}", calls(objective, batch, width)
     rows = []
     for baseline in ("formula", "lightly"):
-        pair = {key: variants[key] for key in ("hf_ssl", baseline)}
-        rows.append(time_row(name, baseline, compare(pair, baseline, rounds)["hf_ssl"], bar))
+        if baseline in variants:
+            pair = {key: variants[key] for key in ("hf_ssl", baseline)}
+            rows.append(time_row(name, baseline, compare(pair, baseline, rounds)["hf_ssl"], bar))
+        else:
+            rows.append(absent_row(name, baseline, bar))
     return rows
+
+
+def calls(objective: str, batch: int, width: int) -> dict[str, Callable[[], None]]:
+    """Forward and backward of one objective on the same embeddings: ours, the formula, and lightly's if installed."""
+    z_a, z_b = embeddings(2, batch, width)
+    if objective == "barlow_twins":
+        losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "hf_ssl": lambda z_a, z_b: F.barlow_twins(z_a, z_b, WEIGHT),
+            "formula": published_barlow_twins,
+        }
+    else:
+        losses = {"hf_ssl": lambda z_a, z_b: F.nt_xent(z_a, z_b, TEMPERATURE), "formula": published_nt_xent}
+    if installed("lightly"):
+        from lightly import loss as peers
+
+        own = objective == "barlow_twins"
+        losses["lightly"] = peers.BarlowTwinsLoss(WEIGHT) if own else peers.NTXentLoss(TEMPERATURE)
+    return {name: with_gradients(partial(loss, z_a, z_b), z_a, z_b) for name, loss in losses.items()}
 
 
 def mixed_row(batch: int, width: int, bar: float, rounds: int) -> Row:
@@ -66,9 +78,8 @@ def mixed_row(batch: int, width: int, bar: float, rounds: int) -> Row:
 
     def ours() -> Tensor:
         objective = F.barlow_twins(z_a, z_b, WEIGHT, "unbiased")
-        return objective + MIX_WEIGHT * WEIGHT * F.mix_consistency(
-            z_mix, z_a, z_b, ALPHA, permutation, "ab", "unbiased"
-        )
+        consistency = F.mix_consistency(z_mix, z_a, z_b, ALPHA, permutation, "ab", "unbiased")
+        return objective + MIX_WEIGHT * WEIGHT * consistency
 
     variants = {
         "hf_ssl": with_gradients(ours, z_mix, z_a, z_b),
@@ -78,21 +89,20 @@ def mixed_row(batch: int, width: int, bar: float, rounds: int) -> Row:
     return time_row(f"mixed_barlow_twins B {batch} D {width}", "formula", times["hf_ssl"], bar)
 
 
-def peak_row(batch: int, width: int, bar: float) -> Row:
-    """Peak memory of Barlow Twins, each in a process of its own."""
+def peak_row(objective: str, batch: int, width: int, bar: float) -> Row:
+    """Peak memory of an objective against its formula, each in a process of its own."""
     ours, theirs = (
-        peak_memory(f"{__name__}:one_barlow_twins", name, batch, width) / 1e6 for name in ("hf_ssl", "formula")
+        peak_memory(f"{__name__}:one_call", objective, variant, batch, width) / 1e6
+        for variant in ("hf_ssl", "formula")
     )
-    row = absent_row(f"barlow_twins peak memory B {batch} D {width}", "formula", bar)
+    row = absent_row(f"{objective} peak memory B {batch} D {width}", "formula", bar)
     return row | {"ratio_memory": theirs / ours, "megabytes": ours, "baseline_megabytes": theirs}
 
 
-def one_barlow_twins(name: str, batch: int, width: int) -> Callable[[], None]:
-    """Return a call for `peak_memory`: Barlow Twins forward and backward, ours or by the formula."""
-    z_a, z_b = embeddings(2, batch, width)
-    if name == "hf_ssl":
-        return with_gradients(lambda: F.barlow_twins(z_a, z_b, WEIGHT), z_a, z_b)
-    return with_gradients(lambda: published_barlow_twins(z_a, z_b), z_a, z_b)
+def one_call(objective: str, variant: str, batch: int, width: int) -> Callable[[], None]:
+    """Return a call for `peak_memory`; a small one goes first, since libraries load at their first use."""
+    calls(objective, 8, 16)[variant]()
+    return calls(objective, batch, width)[variant]
 
 
 def published_barlow_twins(z_a: Tensor, z_b: Tensor) -> Tensor:
@@ -115,6 +125,15 @@ def published_mixed(z_mix: Tensor, z_a: Tensor, z_b: Tensor, permutation: Tensor
     difference_b = mix.T @ b / batch - ALPHA * (a.T @ b) / batch - (1 - ALPHA) * (shuffled.T @ b) / batch
     consistency = difference_a.pow(2).sum() + difference_b.pow(2).sum()
     return published_objective(a.T @ b / batch) + MIX_WEIGHT * WEIGHT * consistency
+
+
+def published_nt_xent(z_a: Tensor, z_b: Tensor) -> Tensor:
+    """Eq. 1 of SimCLR, as printed: all similarities, a copy without the diagonal, a cross-entropy."""
+    items = torch.nn.functional.normalize(torch.cat([z_a, z_b]), dim=1)
+    scores = items @ items.T / TEMPERATURE
+    views, rows = len(items), torch.arange(len(z_a))
+    others = scores[~torch.eye(views, dtype=torch.bool)].view(views, views - 1)
+    return torch.nn.functional.cross_entropy(others, torch.cat([rows + len(rows) - 1, rows]))
 
 
 def embeddings(count: int, batch: int, width: int) -> list[Tensor]:

@@ -4,11 +4,30 @@ Embeddings come as (..., B, D) and objectives leave as (...); leading axes (head
 precision is computed as float32, float64 stays float64, and autocast does not reach in.
 """
 
+from hf_ssl.functional.adaptive import (
+    hard_agreement,
+    hard_contrast,
+    hard_redundancy_reduction,
+    omega,
+    soft_agreement,
+    soft_contrast,
+    soft_redundancy_reduction,
+    temperatures,
+)
 from hf_ssl.functional.barlow_twins import barlow_twins, mix_consistency, redundancy_reduction
+from hf_ssl.functional.contrastive import info_nce, moco, moco_v3, nt_xent, queue_scores, simsiam
 from hf_ssl.functional.mixing import Mix, draw_mix, mix_views
 from hf_ssl.functional.neighbours import knn_predict
 from hf_ssl.functional.readings import cross_correlation_readings, effective_rank
-from hf_ssl.functional.relations import PairScores, inner_products, normalize, split_diagonal, standardize
+from hf_ssl.functional.relations import (
+    PairScores,
+    inner_products,
+    logits,
+    normalize,
+    split_diagonal,
+    split_views,
+    standardize,
+)
 from hf_ssl.functional.schedules import learning_rate, mix_warmup, momentum
 
 __all__ = [
@@ -18,15 +37,31 @@ __all__ = [
     "cross_correlation_readings",
     "draw_mix",
     "effective_rank",
+    "hard_agreement",
+    "hard_contrast",
+    "hard_redundancy_reduction",
+    "info_nce",
     "inner_products",
     "knn_predict",
     "learning_rate",
+    "logits",
     "mix_consistency",
     "mix_views",
     "mix_warmup",
+    "moco",
+    "moco_v3",
     "momentum",
     "normalize",
+    "nt_xent",
+    "omega",
+    "queue_scores",
     "redundancy_reduction",
+    "simsiam",
+    "soft_agreement",
+    "soft_contrast",
+    "soft_redundancy_reduction",
     "split_diagonal",
+    "split_views",
     "standardize",
+    "temperatures",
 ]

@@ -19,12 +19,13 @@ from hf_ssl.functional.relations import (
     inverse_length,
     logits,
     normalize,
+    rows_at_once,
     same_shape,
     split_diagonal,
     split_views,
 )
 
-BLOCK_ENTRIES = 2**19  # similarities held at once, so that they stay in cache
+BLOCK_ENTRIES = 2**19  # similarities held at once on a processor: they stay in its cache
 
 
 def info_nce(scores: PairScores, temperature: PairScores | float | None) -> Tensor:
@@ -74,25 +75,25 @@ def moco_v3(query_a: Tensor, query_b: Tensor, key_a: Tensor, key_b: Tensor, temp
     The sum of both directions, times 2 `temperature`. Rows are scaled to unit length here; keys are constants.
     """
     same_shape(query_a=query_a, query_b=query_b, key_a=key_a, key_b=key_b)
-    total = sum(
+    costs = [
         info_nce(split_diagonal(inner_products(normalize(query), normalize(key.detach()))), temperature)
         for query, key in ((query_a, key_b), (query_b, key_a))
-    )
-    return 2 * temperature * total
+    ]
+    return 2 * temperature * (costs[0] + costs[1])
 
 
 @full_precision
 def simsiam(prediction_a: Tensor, prediction_b: Tensor, z_a: Tensor, z_b: Tensor) -> Tensor:
-    """SimSiam's objective (eq. 2): minus the cosine of each prediction with the other view, (..., B, D): -> (...).
+    """SimSiam's objective (eq. 4): minus the cosine of each prediction with the other view, (..., B, D): -> (...).
 
     The mean of both directions and over B. `z_a` and `z_b` are constants.
     """
     same_shape(prediction_a=prediction_a, prediction_b=prediction_b, z_a=z_a, z_b=z_b)
-    cosines = (
+    cosines = [
         (normalize(prediction) * normalize(z.detach())).sum(dim=-1)
         for prediction, z in ((prediction_a, z_b), (prediction_b, z_a))
-    )
-    return -sum(cosines).mean(dim=-1) / 2
+    ]
+    return -(cosines[0] + cosines[1]).mean(dim=-1) / 2
 
 
 def nt_xent_form(
@@ -106,7 +107,7 @@ def nt_xent_form(
     shrink = inverse_length(z)
     items = z * shrink
     views = items.shape[-2]
-    rows = max(1, BLOCK_ENTRIES // (items.shape[:-1].numel()))
+    rows = rows_at_once(items.shape[:-1].numel(), BLOCK_ENTRIES, z.device)
     value = items.new_zeros(items.shape[:-2])
     grad = torch.zeros_like(items)
     for start in range(0, views, rows):

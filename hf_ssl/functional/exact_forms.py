@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from hf_ssl.functional.mixing import blend
 from hf_ssl.functional.relations import centre, column_products, inverse_length
 
 Gradients = tuple[Tensor, ...]
@@ -76,17 +75,18 @@ def mix_consistency_form(
     With residuals E, F of the mixed rows from the mixture of rows, R = (||E^T A||^2 + ||F^T B||^2) / B^2.
     """
     mix, a, b = (Standardized(z, standardization, normalize_embeddings) for z in (z_mix, z_a, z_b))
-    scale, partner = 1 / z_b.shape[-2] ** 2, b.rows.index_select(-2, permutation)
-    residual = mix.rows - blend(a.rows, partner, alpha)
+    scale = 1 / z_b.shape[-2] ** 2
+    residual = b.rows.index_select(-2, permutation).mul_(alpha - 1).add_(mix.rows).sub_(alpha * a.rows)
     if target == "ab":
         value, grads = energy(residual, [a.rows, b.rows], scale, gradients)
         if not gradients:
             return value, ()
         grad_mix, grad_a, grad_b = grads
-        grad_a -= alpha * grad_mix
+        share = alpha * grad_mix
+        grad_a -= share
     else:
         value, grads = energy(residual, [a.rows], scale, gradients)
-        residual = mix.rows - blend(b.rows, partner, alpha)
+        residual += alpha * (a.rows - b.rows)
         other, other_grads = energy(residual, [b.rows], scale, gradients)
         value = value + other
         if not gradients:
@@ -95,7 +95,8 @@ def mix_consistency_form(
         grad_a -= alpha * grad_mix
         grad_b -= alpha * grad_other
         grad_mix += grad_other
-    grad_b.index_add_(-2, permutation, (alpha - 1) * grad_mix)
+        share = alpha * grad_mix
+    grad_b.index_add_(-2, permutation, share.sub_(grad_mix))
     return value, (mix.pull_back_(grad_mix), a.pull_back_(grad_a), b.pull_back_(grad_b))
 
 

@@ -1,4 +1,4 @@
-"""Blending images: what a mixed view is made of, and the draw that decides it (Bandara et al., 2023, section 3.2)."""
+"""Blending images: what a mixed view is made of, and the draw that decides it (Bandara et al., 2023)."""
 
 from typing import NamedTuple
 
@@ -34,9 +34,4 @@ def draw_mix(batch_size: int, group_size: int, generator: torch.Generator, scale
 
 def mix_views(view_a: Tensor, view_b: Tensor, alpha: float | Tensor, permutation: Tensor) -> Tensor:
     """Blend images: `alpha` of `view_a` (b, ...) and the rest from the rows `permutation` (b,) of `view_b`."""
-    return blend(view_a, view_b[permutation], alpha)
-
-
-def blend(a: Tensor, b: Tensor, alpha: float | Tensor) -> Tensor:
-    """Return alpha a + (1 - alpha) b, exactly a at 1 and exactly b at 0; `alpha` is a number or a 0-d tensor."""
-    return alpha * a + (1 - alpha) * b
+    return alpha * view_a + (1 - alpha) * view_b[permutation]

@@ -13,7 +13,8 @@ from hf_ssl.functional.precision import Products, full_precision, lift
 
 STANDARDIZATIONS = ("biased", "unbiased")
 BATCH_NORM_EPS = 1e-5
-CHUNK_ENTRIES = 2**18  # what a temporary may hold, so that it stays in cache and adds nothing to the peak
+CHUNK_ENTRIES = 2**16  # of a temporary on a processor: stays in cache, adds nothing to the peak
+ACCELERATOR_ENTRIES = 2**24  # elsewhere: enough to keep the device busy
 
 
 class PairScores(NamedTuple):
@@ -58,10 +59,15 @@ def centre(z: Tensor, standardization: str) -> tuple[Tensor, Tensor, int]:
 
 def column_products(x: Tensor, y: Tensor) -> Tensor:
     """Products of corresponding columns of two matrices (..., B, D): (..., 1, D), a few rows at a time."""
-    rows = max(1, CHUNK_ENTRIES // x.shape[-1])
+    rows = rows_at_once(x.numel() // x.shape[-2], CHUNK_ENTRIES, x.device)
     chunks = zip(x.split(rows, dim=-2), y.split(rows, dim=-2), strict=True)
     total, *others = ((one * other).sum(dim=-2, keepdim=True) for one, other in chunks)
     return sum(others, start=total)
+
+
+def rows_at_once(width: int, entries: int, device: torch.device) -> int:
+    """How many rows of `width` entries a temporary may have: `entries` in all on a processor, many elsewhere."""
+    return max(1, (entries if device.type == "cpu" else ACCELERATOR_ENTRIES) // width)
 
 
 @full_precision
@@ -91,17 +97,12 @@ def split_diagonal(matrix: Tensor) -> PairScores:
 def split_views(matrix: Tensor) -> PairScores:
     """Part the relation (..., 2B, 2B) of two stacked views with themselves: each row against its other view.
 
-    Gives 2B matches and for each the 2B - 2 rows of other images, of its own view first.
+    Gives 2B matches, and for each the 2B - 2 rows of other images, those of its own view first.
     """
-    batch = matrix.shape[-1] // 2
-    own, other = [], []
-    for view in (0, 1):
-        rows = matrix[..., view * batch : (view + 1) * batch, :]
-        quadrants = rows[..., :batch], rows[..., batch:]
-        own.append(split_diagonal(quadrants[view]))
-        other.append(split_diagonal(quadrants[1 - view]))
-    negative = [torch.cat([same.negative, cross.negative], dim=-1) for same, cross in zip(own, other, strict=True)]
-    return PairScores(torch.cat([cross.positive for cross in other], dim=-1), torch.cat(negative, dim=-2))
+    (aa, ab), (ba, bb) = (half.chunk(2, dim=-1) for half in matrix.chunk(2, dim=-2))
+    own, other = (split_diagonal(aa), split_diagonal(bb)), (split_diagonal(ab), split_diagonal(ba))
+    negative = [torch.cat([own[view].negative, other[view].negative], dim=-1) for view in (0, 1)]
+    return PairScores(torch.cat([half.positive for half in other], dim=-1), torch.cat(negative, dim=-2))
 
 
 def logits(scores: PairScores, temperature: PairScores | float | None) -> PairScores:
