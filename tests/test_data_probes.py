@@ -110,3 +110,19 @@ def test_a_class_means_the_same_in_bank_and_queries(tmp_path):
     bank, queries = open_pair(str(tmp_path), label_column="species")
     assert bank.class_names == queries.class_names == ("ant", "bee", "cat", "owl")
     assert bank.labels().tolist() == [3, 0, 1] and queries.labels().tolist() == [3, 2, 0]
+
+
+def test_classes_are_matched_by_name_when_the_splits_number_them_differently():
+    from hf_ssl.data import probes
+
+    def labelled(names, labels):
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+        return datasets.Dataset.from_dict({"image": [None] * len(labels), "label": labels}, features=features)
+
+    training = open_source("digits")
+    bank = replace(training, dataset=labelled(["cat", "dog"], [0, 1, -1]), class_names=("cat", "dog"))
+    queries = replace(training, dataset=labelled(["dog", "cat"], [0, 1]), class_names=("dog", "cat"))
+    bank, queries = probes._same_classes(bank, queries)
+    assert bank.class_names == queries.class_names
+    names = [[source.class_names[i] if i >= 0 else None for i in source.labels()] for source in (bank, queries)]
+    assert names == [["cat", "dog", None], ["dog", "cat"]]

@@ -120,8 +120,13 @@ def _held_out(opened: Opened, train_split: str, source: Callable[[str], Source])
 
 
 def _same_classes(bank: Source, queries: Source) -> tuple[Source, Source]:
-    """Give both the same names of classes, so that a label means the same in each."""
+    """Give both the same classes by name, so that a label means the same in each."""
     if bank.class_names is None or queries.class_names is None or bank.class_names == queries.class_names:
         return bank, queries
     names = tuple(sorted({*bank.class_names, *queries.class_names}))
-    return replace(bank, class_names=names), replace(queries, class_names=names)
+    return _relabelled(bank, names), _relabelled(queries, names)
+
+
+def _relabelled(source: Source, names: tuple[str, ...]) -> Source:
+    """The same rows, their classes numbered as in `names`."""
+    return replace(source, class_names=names, renumbered=tuple(names.index(name) for name in source.class_names or ()))

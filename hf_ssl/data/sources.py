@@ -48,6 +48,7 @@ class Source:
     streaming: bool = False
     root: Path | None = None
     known_rows: int | None = None
+    renumbered: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         if self.streaming:
@@ -124,7 +125,8 @@ class Source:
             raise UsageError(f"'{self.name}' ({self.split}) {why}; labels are needed here.")
         column = self.dataset.with_format("arrow", columns=[self.label_column])[:].column(self.label_column)
         if pa.types.is_integer(column.type):
-            return torch.from_numpy(column.fill_null(-1).to_numpy().astype(np.int64))
+            stored = torch.from_numpy(column.fill_null(-1).to_numpy().astype(np.int64))
+            return stored if self.renumbered is None else torch.tensor([*self.renumbered, -1])[stored]
         index = {name: number for number, name in enumerate(self.class_names or ())}
         return torch.tensor([index.get(value, -1) for value in column.to_pylist()], dtype=torch.int64)
 
