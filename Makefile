@@ -21,7 +21,7 @@ demo: $(VENV)/.installed  ## set up, then pretrain on the embedded photographs a
 
 test: $(VENV)/.installed  ## set up, then lint, types and tests
 	$(MAKE) check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 check: $(VENV)/.installed  ## lint and types
 	$(BIN)/ruff check .

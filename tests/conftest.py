@@ -1,5 +1,6 @@
 """What every test may use: the recorded numbers of published code, and real images where they are present."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +40,12 @@ def shared_data(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"the data set '{name}' is not beside this checkout")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was():
+    """The commands set up logging for a terminal; no test should hear of another's."""
+    logger = logging.getLogger("hf_ssl")
+    before = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before

@@ -26,8 +26,7 @@ from hf_ssl.data.splits import select_split, select_stream
 from hf_ssl.errors import UsageError
 
 SMALL_SIDE = 96  # pixels: images of one size up to this are decoded once and cropped on the device
-SAMPLE = 32  # rows that stand for the whole when its size is asked for
-FINGERPRINT_ROWS = 256
+SAMPLE, FINGERPRINT_ROWS = 32, 256  # rows that stand for the whole: for its size, and for its content
 CHUNK = 1000  # rows read at once where all rows are gone through
 
 
@@ -36,6 +35,7 @@ class Source:
     """Rows of images with an order: `dataset` is a `datasets` split whose image column is not decoded.
 
     known_rows: the number of rows of a stream, where its makers or files tell it. root: the folder, of a local one.
+    renumbered: the class that each stored number stands for, where that is another number.
     """
 
     dataset: Any
