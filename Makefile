@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_SECONDS ?= 120
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test test-all check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
@@ -22,6 +22,9 @@ demo: $(VENV)/.installed  ## set up, then pretrain on the embedded photographs a
 test: $(VENV)/.installed  ## set up, then lint, types and tests
 	$(MAKE) check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+test-all: $(VENV)/.installed  ## the same with the slow tests
+	$(BIN)/python -m pytest -m ""
 
 check: $(VENV)/.installed  ## lint and types
 	$(BIN)/ruff check .
