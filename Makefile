@@ -38,5 +38,5 @@ format: $(VENV)/.installed  ## put the code in the house's form
 bench: $(VENV)/.installed  ## measure speed and memory against the published formulas (minutes)
 	$(BIN)/python scripts/benchmark.py all --output benchmark.json
 
-clean:  ## remove what was made
-	rm -rf $(VENV) runs build dist *.egg-info
+clean:  ## remove what was built; runs stay
+	rm -rf $(VENV) build dist *.egg-info

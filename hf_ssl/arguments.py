@@ -7,7 +7,7 @@ what came out. Every field is a command-line option and a recipe key of the same
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hf_ssl.errors import UsageError
+from hf_ssl.errors import UsageError, did_you_mean
 
 
 def option(default: Any, help: str) -> Any:
@@ -15,6 +15,13 @@ def option(default: Any, help: str) -> Any:
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
+
+
+def one_of(arguments: Any, name: str, accepted: tuple[str, ...]) -> None:
+    """Raise UsageError unless a field has one of the accepted values."""
+    value = getattr(arguments, name)
+    if value not in accepted:
+        raise UsageError(f"--{name} takes {', '.join(accepted)}, not '{value}'.{did_you_mean(value, accepted)}")
 
 
 @dataclass
@@ -32,6 +39,10 @@ class DataArguments:
     data_on_device: str = option("auto", "keep small images decoded on the training device: auto, true or false")
     max_bad_fraction: float = option(0.01, "share of unreadable images above which the run stops")
 
+    def __post_init__(self) -> None:
+        """Refuse values that no run could use."""
+        one_of(self, "data_on_device", ("auto", "true", "false"))
+
 
 @dataclass
 class TrainingArguments:
@@ -45,7 +56,7 @@ class TrainingArguments:
     optimizer: str = option("adamw", "lars, adam, adamw or sgd")
     learning_rate: float = option(1e-3, "peak learning rate per 256 images")
     bias_learning_rate: float | None = option(None, "the same for 1-D parameters (LARS); default: as learning_rate")
-    weight_decay: float | None = option(None, "weight decay; default 1e-6, for SimCLR and MoCo 1e-4")
+    weight_decay: float | None = option(None, "weight decay; default the method's own, 1e-6 for Barlow Twins")
     sgd_momentum: float = option(0.9, "momentum of lars and sgd")
     warmup_epochs: float | None = option(None, "epochs of linear warm-up; default the shorter of 10 and a tenth")
     final_learning_rate_fraction: float = option(1e-3, "where the cosine ends, as a fraction of the peak")
@@ -74,20 +85,18 @@ class TrainingArguments:
             UsageError: naming the option, the value and what is accepted.
 
         """
-        choices = {
-            "optimizer": ("lars", "adam", "adamw", "sgd"),
-            "mixed_precision": ("no", "bf16", "fp16"),
-            "schedule_per": ("step", "epoch"),
-        }
-        for name, accepted in choices.items():
-            if getattr(self, name) not in accepted:
-                raise UsageError(f"--{name} takes {', '.join(accepted)}, not '{getattr(self, name)}'.")
+        one_of(self, "optimizer", ("lars", "adam", "adamw", "sgd"))
+        one_of(self, "mixed_precision", ("no", "bf16", "fp16"))
+        one_of(self, "schedule_per", ("step", "epoch"))
         if self.keep_last < 2:
             raise UsageError(f"--keep_last {self.keep_last}: at least 2, so that a torn one never is the only one.")
         if self.max_steps is not None and self.max_steps < 1:
             raise UsageError(f"--max_steps {self.max_steps}: at least 1.")
         if self.epochs <= 0:
             raise UsageError(f"--epochs {self.epochs}: more than 0.")
+        for name in ("learning_rate", "bias_learning_rate", "weight_decay", "warmup_epochs", "seed"):
+            if (getattr(self, name) or 0) < 0:
+                raise UsageError(f"--{name} {getattr(self, name)}: not below 0.")
         for name in ("log_every", "save_every", "evaluate_every"):
             cadence(getattr(self, name) or "0", steps_per_epoch=1, name=name)
 
@@ -108,6 +117,12 @@ class EvaluationArguments:
     seed: int = option(0, "fixes subsets, held-out parts and the bootstrap")
     output_dir: str | None = option(None, "folder of results.json; default the model's own")
     baselines: bool = option(False, "also print kNN of raw pixels and, for a run, of the untrained network")
+
+    def __post_init__(self) -> None:
+        """Refuse counts that mean nothing."""
+        for name in ("batch_size", "limit"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UsageError(f"--{name} {getattr(self, name)}: at least 1.")
 
 
 def cadence(text: str, steps_per_epoch: int, name: str) -> int:

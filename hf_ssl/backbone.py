@@ -3,15 +3,19 @@
 The network is timm's own module under timm's own names, so its weights are published without renaming.
 """
 
+import logging
 import re
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 from hf_ssl.configuration import SSLConfig
 from hf_ssl.errors import HfSslError, UsageError, did_you_mean
 from hf_ssl.small_stem import adapt_stem
+
+logger = logging.getLogger(__name__)
 
 RESERVED = {  # timm keywords that this package sets, and the option that stands for each
     "num_classes": "no option: the classifier is left out",
@@ -66,6 +70,17 @@ def create_backbone(config: SSLConfig, *, pretrained: bool = False) -> nn.Module
             f"{name} cannot have the stem '{config.stem}', which exists for timm's ResNets (resnet18, resnet50,"
             " resnet10t, resnext50_32x4d, ...): use --stem imagenet."
         ) from error
+
+
+def compile_in_place(network: nn.Module) -> None:
+    """Compile a network, its weights' names kept; say so and go on without where no compiler works."""
+    try:
+        torch.compile(torch.sin)(torch.zeros(1))
+    except Exception as error:  # whatever a missing or broken tool chain raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        logger.warning("--compile: the compiler does not work here (%s); the network runs as it is.", reason)
+        return
+    network.compile()
 
 
 def width(backbone: nn.Module) -> int:

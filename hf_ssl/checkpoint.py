@@ -34,8 +34,6 @@ def save(accelerator: Accelerator, folder: Path, state: dict[str, Any], position
     """
     final = folder / f"step-{state['step']:08d}"
     partial = folder / f".{final.name}.tmp"
-    if final.exists():
-        return final
 
     def write() -> None:
         if accelerator.is_main_process:
@@ -91,6 +89,18 @@ def prune(folder: Path, keep_last: int) -> None:
         shutil.rmtree(old)
     for torn in folder.glob(".step-*.tmp"):
         shutil.rmtree(torn, ignore_errors=True)
+
+
+def discard_after(folder: Path, step: int) -> None:
+    """Remove checkpoints of later steps than `step`: torn ones, or those of a path that is left."""
+    for later in checkpoints(folder):
+        if steps_done(later) > step:
+            shutil.rmtree(later)
+
+
+def steps_done(checkpoint: Path) -> int:
+    """Optimizer steps after which a checkpoint was written, from its name."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def checkpoints(folder: Path) -> list[Path]:

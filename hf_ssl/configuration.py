@@ -4,6 +4,7 @@ A configuration is saved as `config.json` and rebuilds the model; numbers of one
 Every field carries its help, so that the command line can offer each of them as an option.
 """
 
+from collections.abc import Sequence
 from dataclasses import MISSING, field, fields
 from typing import Any, NamedTuple
 
@@ -15,8 +16,6 @@ from hf_ssl.errors import UsageError, did_you_mean, listing
 CHOICES = {
     "stem": ("imagenet", "small", "small_nopool"),
     "projector_norm": ("batch", "none"),
-    "mix_target": ("ab", "bb"),
-    "standardization": ("biased", "unbiased"),
 }
 
 
@@ -62,26 +61,15 @@ class SSLConfig(PreTrainedConfig):
     projector_last_norm: bool = setting(False, "end the projector with a BatchNorm without scale and shift")
     num_heads: int = setting(1, "number of projectors side by side; their losses add up")
 
-    normalize_embeddings: bool = setting(False, "scale each embedding to length 1 before it is standardised")
-    standardization: str = setting(
-        "biased", "deviation over the batch: biased = divide by B with 1e-5 in the root; unbiased = by B - 1"
-    )
-
     mix_weight: float | int = setting(
         0.0, "weight of the mixed views' term relative to the method's own; 0 = no mixing"
-    )
-    mix_target: str = setting(
-        "ab",
-        "what correlations of mixed with second views are drawn to: ab = first with second; bb = second with itself",
     )
     mix_warmup_epochs: float | int = setting(0, "epochs over which mix_weight rises linearly from 0")
 
     def validate_architecture(self) -> None:
         """Refuse what cannot be built, in one sentence that names the value and the remedy."""
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                raise UsageError(f"{name} is one of {listing(allowed)}, not '{value}'.{did_you_mean(value, allowed)}")
+            refuse_unknown(name, getattr(self, name), allowed)
         for name in ("num_heads", "in_chans", "image_size"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -99,6 +87,12 @@ class SSLConfig(PreTrainedConfig):
                 )
         if self.image_std is not None and not min(self.image_std) > 0:
             raise UsageError(f"image_std must be positive, but is {list(self.image_std)}.")
+
+
+def refuse_unknown(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise UsageError unless `value` of the field `name` is one of `allowed`."""
+    if value not in allowed:
+        raise UsageError(f"{name} is one of {listing(allowed)}, not '{value}'.{did_you_mean(value, allowed)}")
 
 
 class OptionField(NamedTuple):

@@ -5,6 +5,7 @@ over all processes. Each process then computes the same loss L, the gradients be
 losses, and DistributedDataParallel divides by W: what remains is exactly the gradient of L on one process.
 """
 
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -23,12 +24,6 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def barrier() -> None:
-    """Wait until every process is here."""
-    if world_size() > 1:
-        dist.barrier()
-
-
 def agree(tensor: Tensor) -> Tensor:
     """Return process 0's value of `tensor`, which has one shape and type everywhere."""
     if world_size() == 1:
@@ -42,8 +37,8 @@ def any_process(flag: bool) -> bool:
     """Return whether `flag` is true on at least one process; every process has to ask."""
     if world_size() == 1:
         return flag
-    shared = _reachable(torch.tensor(int(flag)))
-    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    shared = torch.tensor(int(flag))
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=_host_group())
     return bool(shared.item())
 
 
@@ -70,6 +65,12 @@ def convert_batch_norm(model: nn.Module, device: torch.device | None = None) -> 
 
         return cast(nn.Module, convert_sync_batchnorm(model))
     return _replace(model)
+
+
+@cache
+def _host_group() -> Any:
+    """A group whose messages stay on the hosts, so that asking does not wait for what the GPUs have to do."""
+    return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else dist.group.WORLD
 
 
 def _reachable(tensor: Tensor) -> Tensor:

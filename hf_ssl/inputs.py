@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hf_ssl import functional as F
 from hf_ssl.arguments import TrainingArguments
-from hf_ssl.augmentations import Recipe, apply_views, draw_parameters
+from hf_ssl.augmentations import Recipe, apply_views, draw_parameters, move
 from hf_ssl.configuration import SSLConfig
 from hf_ssl.data import Batches
 from hf_ssl.plan import Plan
@@ -46,7 +46,7 @@ def make_inputs(
         parameters = draw_parameters(
             recipe, arguments.batch_size, step_generator(arguments.seed, batch.step, "views")
         ).rows(rows)
-        images = batch.images.to(accelerator.device, non_blocking=True)
+        images = move(batch.images, accelerator.device)
         views = apply_views(images, batch.crops, parameters, recipe, config.image_size)
         mix = None
         if config.mix_weight:
@@ -55,4 +55,5 @@ def make_inputs(
             )
             generator = step_generator(arguments.seed, batch.step, "mix")
             mix = F.draw_mix(arguments.batch_size, plan.mix_group_size, generator, scale)
+            mix = F.Mix(*(move(value, accelerator.device) for value in mix))
         yield Inputs(views, mix, batch.epoch, batch.position)

@@ -7,20 +7,19 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 EXIT_CODE = 75  # "try again": saved, and to be continued by the same command
 
 
 class Interruption:
     """While entered, the signals only set `asked`; a second Ctrl-C stops at once."""
 
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-
     def __init__(self) -> None:
         self.asked = False
         self.previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":
-        for number in self.signals:
+        for number in SIGNALS:
             self.previous[number] = signal.signal(number, self._ask)
         return self
 
@@ -33,3 +32,9 @@ class Interruption:
             raise KeyboardInterrupt
         self.asked = True
         logger.warning("%s: saving after this step, then stopping.", signal.Signals(number).name)
+
+
+def ignore_signals(worker: int) -> None:
+    """Leave a signal that went to the whole group to the run, which saves first and then ends its workers itself."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

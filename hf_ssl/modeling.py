@@ -44,6 +44,7 @@ class SSLModel(PreTrainedModel):
     """A timm backbone with projectors and an objective."""
 
     config_class = SSLConfig
+    default_weight_decay = 1e-6
     base_model_prefix = "backbone"
     main_input_name = "views"
 

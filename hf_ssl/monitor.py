@@ -1,12 +1,13 @@
 """The probe of a running pretraining: weighted kNN on fixed, seeded rows of a labelled data set."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 import torch
 
 from hf_ssl.data import Source
-from hf_ssl.evaluation.features import Features, extract
+from hf_ssl.evaluation.features import Features, Prepared, prepare, represent
 from hf_ssl.evaluation.knn import knn_accuracy
 from hf_ssl.evaluation.results import Result
 from hf_ssl.evaluation.suite import evaluate
@@ -14,6 +15,7 @@ from hf_ssl.modeling import SSLModel
 from hf_ssl.preprocessing import Preprocess
 
 BANK_ROWS, QUERY_ROWS = 10_000, 2_000  # enough for a curve, cheap enough to draw one
+KEPT_BYTES = 2**27  # of prepared images, larger ones are decoded again for every probe
 
 
 class KNNProbe:
@@ -32,6 +34,7 @@ class KNNProbe:
         self.bank, self.queries = some_rows(bank, BANK_ROWS, seed), some_rows(queries, QUERY_ROWS, seed)
         self.preprocess = preprocess
         self.device, self.batch_size, self.seed = device, batch_size, seed
+        self.kept: dict[int, list[Prepared]] = {}
 
     def __call__(self, model: SSLModel) -> dict[str, float]:
         """Measure `model` in evaluation mode; its mode is left as it was."""
@@ -44,8 +47,17 @@ class KNNProbe:
         return {"knn/top1": knn_accuracy(bank, queries)}
 
     def _features(self, model: SSLModel, source: Source) -> Features:
-        features = extract(model.encode, source, self.preprocess, batch_size=self.batch_size, device=self.device)
-        return features.labelled()
+        return represent(model.encode, self._prepared(source), self.preprocess).labelled()
+
+    def _prepared(self, source: Source) -> Iterable[Prepared]:
+        """Images resized and cut; small ones are kept for the next time."""
+        key = id(source)
+        if key in self.kept:
+            return self.kept[key]
+        batches = prepare(source, self.preprocess, batch_size=self.batch_size, device=self.device)
+        if len(source) * len(self.preprocess.mean) * self.preprocess.size**2 > KEPT_BYTES:
+            return batches
+        return self.kept.setdefault(key, list(batches))
 
     def rows(self, model: SSLModel, command: str) -> list[Result]:
         """Measure with every setting, as rows of results with intervals; `model` ends in evaluation mode."""

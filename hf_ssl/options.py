@@ -120,7 +120,10 @@ def parse_pretrain(words: Sequence[str]) -> PretrainOptions:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--recipe")
     first.add_argument("--method")
-    chosen, rest = first.parse_known_args(list(words))
+    try:
+        chosen, rest = first.parse_known_args(list(words))
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{error.argument_name}: {error.message}.") from None
     recipe = read_recipe(chosen.recipe) if chosen.recipe else {}
     method = chosen.method or recipe.get("method") or DEFAULT_METHOD
     if method not in METHODS:

@@ -22,15 +22,17 @@ class Plan:
         return every > 0 and (step % every == 0 or step == self.total_steps)
 
 
-def make_plan(arguments: TrainingArguments, *, steps_per_epoch: int | None, num_processes: int) -> Plan:
-    """Work out steps and cadences; `steps_per_epoch` is None for a stream of unknown length.
+def make_plan(
+    arguments: TrainingArguments, *, steps_per_epoch: int | None, num_processes: int, mixes: bool = True
+) -> Plan:
+    """Work out steps and cadences; `steps_per_epoch` is None for a stream of unknown length, whose run is one epoch.
 
     Raises:
         UsageError: if such a stream is to be counted in epochs, or the mixing groups do not fit the processes.
 
     """
     share = arguments.batch_size // num_processes
-    group = arguments.mix_group_size or share
+    group = (arguments.mix_group_size if mixes else None) or share
     if share % group:
         raise UsageError(
             f"--mix_group_size {group} does not divide the {share} rows of each of {num_processes} processes: choose "
@@ -40,14 +42,17 @@ def make_plan(arguments: TrainingArguments, *, steps_per_epoch: int | None, num_
         raise UsageError("The length of this stream is unknown: say --max_steps instead of --epochs.")
     per_epoch = steps_per_epoch or arguments.max_steps or 1
     total = arguments.max_steps or max(1, round(arguments.epochs * per_epoch))
-    evaluate = arguments.evaluate_every
+    uncounted = steps_per_epoch is None and arguments.save_every.endswith("e")
+    evaluate, twentieth = arguments.evaluate_every, max(total // 20, 1)
     return Plan(
         total_steps=total,
         steps_per_epoch=per_epoch,
         mix_group_size=group,
         log_every=cadence(arguments.log_every, per_epoch, "log_every"),
-        save_every=cadence(arguments.save_every, per_epoch, "save_every"),
+        save_every=twentieth if uncounted else cadence(arguments.save_every, per_epoch, "save_every"),
         evaluate_every=(
-            max(total // 20, per_epoch) if evaluate is None else cadence(evaluate, per_epoch, "evaluate_every")
+            max(twentieth, steps_per_epoch or 0)
+            if evaluate is None
+            else cadence(evaluate, per_epoch, "evaluate_every")
         ),
     )

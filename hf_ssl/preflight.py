@@ -1,11 +1,12 @@
 """What is said, and what is refused, before the first step: mistakes that would cost hours, found in seconds."""
 
 import logging
-import os
 import shutil
 import time
 from pathlib import Path
+from typing import cast
 
+import psutil
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -15,6 +16,7 @@ from hf_ssl.augmentations import Recipe
 from hf_ssl.errors import HfSslError
 from hf_ssl.inputs import Inputs
 from hf_ssl.modeling import SSLModel
+from hf_ssl.optim import build_optimizer
 from hf_ssl.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -74,10 +76,10 @@ def activation_bytes(model: SSLModel, image: Tensor) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the training device."""
+    """Bytes that can be had on the training device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.virtual_memory().available)
 
 
 def check(model: SSLModel, arguments: TrainingArguments, plan: Plan, accelerator: Accelerator, folder: Path) -> None:
@@ -128,7 +130,7 @@ def notices(
             advice = "lower" if share_at_chance > 0.3 else "raise"
             said.append(
                 f"At the start the redundancy term is {share_at_chance:.2g} of the invariance term (the published "
-                f"settings have 0.004 to 0.03): {advice} --redundancy_weight, or change --batch_size or the width."
+                f"settings have 0.004 to 0.04): {advice} --redundancy_weight, or change --batch_size or the width."
             )
     if plan.total_steps < plan.steps_per_epoch:
         said.append(f"{plan.total_steps} steps are less than one epoch ({plan.steps_per_epoch} steps).")
@@ -151,24 +153,37 @@ def check_memory(model: SSLModel, arguments: TrainingArguments, image: Tensor, a
     )
 
 
-def dry_run(model: SSLModel, batch: Inputs, recipe: Recipe, plan: Plan, folder: Path) -> None:
-    """Do one step on one batch, write the contact sheet of its views and say how long the run will take."""
+def dry_run(
+    model: SSLModel,
+    batch: Inputs,
+    arguments: TrainingArguments,
+    recipe: Recipe,
+    plan: Plan,
+    accelerator: Accelerator,
+    folder: Path,
+) -> None:
+    """Take a step on one batch, twice; say how long the run will take, and draw the views."""
     from hf_ssl.report.contact_sheet import contact_sheet  # plotting takes a second to import
 
-    model.to(batch.views.device).train()
-    seconds = []
+    model.to(accelerator.device).train()
+    optimizer = build_optimizer(model, arguments)
     for _ in range(2):  # the first warms up
         began = time.perf_counter()
-        loss = model(batch.views, batch.mix).loss
+        with accelerator.autocast():
+            loss = cast(Tensor, model(batch.views, batch.mix).loss)
         loss.backward()
-        seconds.append(time.perf_counter() - began)
-    folder.mkdir(parents=True, exist_ok=True)
-    contact_sheet(batch.views, recipe, folder / "views.png")
+        optimizer.step()
+        optimizer.zero_grad()
+        value = float(loss.detach())  # waits for the device
+        seconds = time.perf_counter() - began
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        contact_sheet(batch.views, recipe, folder / "views.png")
     logger.info(
         "Dry run: loss %.4g; %d steps of about %.2f s are %.1f hours; the views are in %s.",
-        float(loss.detach()),
+        value,
         plan.total_steps,
-        seconds[-1],
-        plan.total_steps * seconds[-1] / 3600,
+        seconds,
+        plan.total_steps * seconds / 3600,
         folder / "views.png",
     )

@@ -16,26 +16,34 @@ from hf_ssl import checkpoint
 from hf_ssl.arguments import TrainingArguments
 from hf_ssl.errors import UsageError, listing
 from hf_ssl.evaluation.results import read, versions
-from hf_ssl.files import write_text
+from hf_ssl.files import read_json, write_text
 from hf_ssl.modeling import SSLModel
 from hf_ssl.options import PretrainOptions
 from hf_ssl.plan import Plan
 from hf_ssl.recipe import RECORDED, changed_keys
 from hf_ssl.repository import publish_folder
-from hf_ssl.watch import drop_lines_after
+from hf_ssl.runlog import drop_lines_after
 
 logger = logging.getLogger(__name__)
 
 FREE_KEYS = (  # where and how often to write, and where to run: a run can go on under others
-    *("output_dir", "resume", "overwrite", "dry_run", "report_to", "keep_last", "keep_best"),
+    *("output_dir", "resume", "overwrite", "dry_run", "report_to", "keep_last", "keep_best", "max_bad_fraction"),
     *("log_every", "save_every", "evaluate_every", "num_workers", "data_on_device", "probe_dataset", "probe_config"),
     *RECORDED,
 )
 
 
-def recipe_record(options: PretrainOptions, plan: Plan, num_processes: int) -> dict[str, Any]:
-    """Everything that was asked and worked out, as recipe.yaml keeps it: `--recipe` on it repeats the run."""
-    training = asdict(options.training) | {"max_steps": plan.total_steps, "mix_group_size": plan.mix_group_size}
+def recipe_record(
+    options: PretrainOptions, mixing: Plan | None, total_steps: int, num_processes: int
+) -> dict[str, Any]:
+    """Everything that was asked and worked out, as recipe.yaml keeps it: `--recipe` on it repeats the run.
+
+    `mixing` is the plan of a method that mixes.
+    """
+    training = asdict(options.training) | {
+        "max_steps": total_steps,
+        "mix_group_size": mixing and mixing.mix_group_size,
+    }
     for passing in ("output_dir", "resume", "overwrite", "dry_run"):
         training.pop(passing)
     record = {"method": options.method, **options.settings, **asdict(options.data), **training}
@@ -49,34 +57,53 @@ def where_to_start(arguments: TrainingArguments, folder: Path, record: dict[str,
         UsageError: if the folder holds another run, or one that must not be touched.
 
     """
-    found = checkpoint.checkpoints(folder / "checkpoints")
+    saved = checkpoint.checkpoints(folder / "checkpoints")
+    discard = "--resume never --overwrite true to discard it"
     if arguments.resume == "never":
-        if found and not arguments.overwrite:
+        if (saved or (folder / "config.json").is_file()) and not arguments.overwrite:
             raise UsageError(
-                f"{folder} holds a run with {len(found)} checkpoints: choose another --output_dir, leave --resume at "
-                "auto to go on with it, or say --overwrite true to discard it."
+                f"{folder} holds a run: choose another --output_dir, leave --resume at auto to go on with it, or say "
+                "--overwrite true to discard it."
             )
         return None
-    if arguments.resume not in ("auto", "never"):
-        path = Path(arguments.resume)
-        if not path.is_dir():
-            raise UsageError(f"--resume takes auto, never or a checkpoint folder; '{path}' is none of them.")
-        return path
-    recorded = folder / "recipe.yaml"
-    if found and recorded.is_file():
-        before = yaml.safe_load(recorded.read_text(encoding="utf-8"))
+    named = None if arguments.resume == "auto" else Path(arguments.resume)
+    if named is not None and not (named / checkpoint.STATE).is_file():
+        raise UsageError(f"--resume takes auto, never or a checkpoint folder; '{named}' is none of them.")
+    recipe = folder / "recipe.yaml" if named is None else named.absolute().parents[1] / "recipe.yaml"
+    if recipe.is_file():
+        before = yaml.safe_load(recipe.read_text(encoding="utf-8"))
         changed = changed_keys(before, json.loads(json.dumps(record)), FREE_KEYS)
         if changed:
             raise UsageError(
-                f"{folder} holds a run with other settings ({listing(changed)}): choose another --output_dir, or "
-                "--resume never --overwrite true to discard it."
+                f"{recipe.parent} holds a run with other settings ({listing(changed)}): choose another --output_dir, "
+                f"or {discard}."
             )
-    return checkpoint.find(folder / "checkpoints")
+    if named is not None:
+        if (
+            any(checkpoint.steps_done(path) > checkpoint.steps_done(named) for path in saved)
+            and not arguments.overwrite
+        ):
+            raise UsageError(f"{folder} has later checkpoints than {named.name}: --overwrite true discards them.")
+        return named
+    found = checkpoint.find(folder / "checkpoints")
+    if found is None and (saved or (folder / "config.json").is_file()):
+        raise UsageError(
+            f"{folder} holds a run and no checkpoint that can be gone on from: choose another --output_dir "
+            f"(--init_from {folder} starts from its weights), or {discard}."
+        )
+    return found
 
 
-def steps_done(checkpoint: Path) -> int:
-    """Optimizer steps after which a checkpoint was written, from its name."""
-    return int(checkpoint.name.removeprefix("step-"))
+def recorded_group(folder: Path) -> int | None:
+    """The rows that a run in `folder` mixes with each other, whatever processes go on with it."""
+    recipe = folder / "recipe.yaml"
+    return yaml.safe_load(recipe.read_text(encoding="utf-8")).get("mix_group_size") if recipe.is_file() else None
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the run in `folder` has written everything that it ends with."""
+    status = folder / "status.json"
+    return status.is_file() and read_json(status)["state"] == "done"
 
 
 def open_folder(
@@ -87,7 +114,12 @@ def open_folder(
     if resume_from is None:
         for old in ("checkpoints", "best", "report"):
             shutil.rmtree(folder / old, ignore_errors=True)
-        (folder / "results.json").unlink(missing_ok=True)
+        for old in ("results.json", "log.jsonl", "config.json", "status.json"):
+            (folder / old).unlink(missing_ok=True)
+    else:
+        checkpoint.discard_after(folder / "checkpoints", checkpoint.steps_done(resume_from))
+        drop_lines_after(log, checkpoint.steps_done(resume_from))
+    if not log.is_file():
         line = {
             "num_processes": accelerator.num_processes,
             "device": str(accelerator.device),
@@ -95,8 +127,6 @@ def open_folder(
             "command": " ".join(command),
         }
         write_text(log, json.dumps({"run": line}) + "\n")
-    else:
-        drop_lines_after(log, steps_done(resume_from))
     write_text(folder / "recipe.yaml", yaml.safe_dump(record, sort_keys=False))
 
 

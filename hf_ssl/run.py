@@ -13,6 +13,7 @@ from accelerate.utils import ProjectConfiguration
 from hf_ssl import checkpoint, preflight, records
 from hf_ssl.arguments import DataArguments, TrainingArguments
 from hf_ssl.augmentations import Recipe, get_recipe
+from hf_ssl.backbone import compile_in_place
 from hf_ssl.data import Source, make_batches, open_probe, open_source
 from hf_ssl.data.batches import refuse_batch_size
 from hf_ssl.errors import UsageError
@@ -27,8 +28,8 @@ from hf_ssl.plan import Plan, make_plan
 from hf_ssl.preprocessing import Preprocess
 from hf_ssl.report.curves import draw_curves
 from hf_ssl.repository import load_weights, refresh_card
+from hf_ssl.runlog import write_status
 from hf_ssl.trainer import Progress, pretrain
-from hf_ssl.watch import write_status
 
 logger = logging.getLogger(__name__)
 
@@ -64,16 +65,15 @@ def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
     model = METHODS[options.method](METHODS[options.method].config_class(**options.settings))
     if arguments.init_from:
         load_weights(model, arguments.init_from)
-    if arguments.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    if arguments.compile:
-        compile_backbone(model)
     refuse_batch_size(arguments.batch_size, source.num_rows, accelerator.num_processes)
     per_epoch = source.num_rows and source.num_rows // arguments.batch_size
-    plan = make_plan(arguments, steps_per_epoch=per_epoch, num_processes=accelerator.num_processes)
-    record = records.recipe_record(options, plan, accelerator.num_processes)
+    mixes = bool(model.config.mix_weight)
+    if mixes and arguments.mix_group_size is None and arguments.resume != "never":
+        arguments.mix_group_size = records.recorded_group(folder)
+    plan = make_plan(arguments, steps_per_epoch=per_epoch, num_processes=accelerator.num_processes, mixes=mixes)
+    record = records.recipe_record(options, plan if mixes else None, plan.total_steps, accelerator.num_processes)
     resume_from = None if arguments.dry_run else records.where_to_start(arguments, folder, record)
-    if resume_from is not None and records.steps_done(resume_from) >= plan.total_steps:
+    if resume_from is not None and checkpoint.steps_done(resume_from) >= plan.total_steps and records.is_done(folder):
         logger.info("%s is already done at step %d.", folder, plan.total_steps)
         return 0
     batches = make_batches(
@@ -97,10 +97,15 @@ def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
         )
 
     preflight.check(model, arguments, plan, accelerator, folder)
+    if arguments.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if arguments.compile:
+        compile_in_place(model.backbone)
     if arguments.dry_run:
-        preflight.dry_run(model, next(inputs(0, None)), recipe, plan, folder)
+        preflight.dry_run(model, next(inputs(0, None)), arguments, recipe, plan, accelerator, folder)
         return 0
     probe = make_probe(data, source, model, accelerator, arguments) if plan.evaluate_every else None
+    accelerator.wait_for_everyone()  # all have looked at the folder before it changes
     if accelerator.is_main_process:
         records.open_folder(folder, record, command, accelerator, resume_from)
     accelerator.wait_for_everyone()
@@ -117,15 +122,15 @@ def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
             probe=probe,
             resume_from=resume_from,
         )
+        rows: list[Result] = []
+        if probe is not None and not progress.stopped and accelerator.is_main_process:
+            rows = probe.rows(model, clean_command(command))
+        return finish(progress, plan, folder, accelerator, rows)
     except BaseException as error:
         kept = checkpoint.newest(folder / "checkpoints")
         message = str(error) or type(error).__name__
-        write_status(folder, accelerator, "failed", (kept and records.steps_done(kept)) or 0, kept, 1, message)
+        write_status(folder, accelerator, "failed", checkpoint.steps_done(kept) if kept else 0, kept, 1, message)
         raise
-    rows: list[Result] = []
-    if probe is not None and not progress.stopped and accelerator.is_main_process:
-        rows = probe.rows(model, clean_command(command))
-    return finish(progress, plan, folder, accelerator, rows)
 
 
 def build_accelerator(arguments: TrainingArguments, folder: Path) -> Accelerator:
@@ -141,17 +146,6 @@ def build_accelerator(arguments: TrainingArguments, folder: Path) -> Accelerator
         raise UsageError(f"This device cannot train as asked: {error}. Try --mixed_precision no.") from None
 
 
-def compile_backbone(model: SSLModel) -> None:
-    """Compile the backbone in place, its weights' names kept; say so and go on without where no compiler works."""
-    try:
-        torch.compile(torch.sin)(torch.zeros(1))
-    except Exception as error:  # whatever a missing or broken tool chain raises
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        logger.warning("--compile: the compiler does not work here (%s); the backbone runs as it is.", reason)
-        return
-    model.backbone.compile()
-
-
 def resolve(options: PretrainOptions, source: Source) -> Recipe:
     """Fill in what follows from the data: image size, views, and the numbers that the model is published with."""
     arguments, settings = options.training, options.settings
@@ -159,6 +153,8 @@ def resolve(options: PretrainOptions, source: Source) -> Recipe:
         settings["image_size"] = source.common_size(settings["in_chans"]) or LARGE_SIZE
     recipe = get_recipe(arguments.augmentation or ("cifar" if settings["image_size"] <= SMALL_SIZE else "imagenet"))
     arguments.augmentation = arguments.augmentation or recipe.name
+    if (settings["image_mean"] is None) != (settings["image_std"] is None):
+        raise UsageError("--image_mean and --image_std belong together: give both, or neither.")
     if settings["image_mean"] and settings["image_std"]:
         recipe = replace(recipe, mean=tuple(settings["image_mean"]), std=tuple(settings["image_std"]))
     settings["image_mean"], settings["image_std"] = map(list, recipe.statistics(settings["in_chans"]))

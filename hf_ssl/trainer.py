@@ -14,12 +14,14 @@ from accelerate import Accelerator
 
 from hf_ssl import checkpoint, distributed
 from hf_ssl.arguments import TrainingArguments
+from hf_ssl.errors import UsageError, listing
 from hf_ssl.inputs import Inputs
 from hf_ssl.interruption import Interruption
 from hf_ssl.modeling import SSLModel
 from hf_ssl.optim import build_optimizer, build_schedule
 from hf_ssl.plan import Plan
-from hf_ssl.watch import Watch, write_status
+from hf_ssl.runlog import write_status
+from hf_ssl.watch import Watch
 
 Probe = Callable[[SSLModel], dict[str, float]]
 
@@ -73,6 +75,7 @@ def pretrain(
     )
 
     def save() -> None:
+        watch.refuse_broken(model, progress.step)
         state = {"step": progress.step, "best": progress.best}
         progress.path = checkpoint.save(
             accelerator, folder / "checkpoints", state, progress.position, arguments.keep_last
@@ -89,18 +92,24 @@ def pretrain(
         value = values.get(arguments.keep_best)
         better = progress.step > 0 and value is not None and (progress.best is None or value > progress.best)
         watch.evaluation(progress.step, values)
+        if values and value is None:
+            raise UsageError(f"--keep_best {arguments.keep_best} is not measured here; there is {listing(values)}.")
         if better:
             progress.best = value
             publish(model, folder / "best")
         watch.restart_clock()
 
     write_status(folder, accelerator, "running", progress.step, progress.path)
+    if progress.step >= plan.total_steps:  # it was stopped after its last step, before all was written
+        if accelerator.is_main_process:
+            publish(model, folder)
+        return progress
     if probe is not None and plan.evaluate_every and progress.step == 0:
         evaluate(probe)  # where the curve starts: the network before training
     model.train()
     with Interruption() as interruption:
         for batch in watch.waiting(inputs(progress.step, progress.position)):
-            torch.manual_seed(arguments.seed * 1_000_003 + progress.step)  # so dropout does not depend on a resume
+            seed_dropout(arguments.seed, progress.step, accelerator.process_index)
             learning_rate = float(schedule.get_last_lr()[0])
             output = wrapped(batch.views, batch.mix)
             accelerator.backward(output.loss)
@@ -115,7 +124,7 @@ def pretrain(
             progress.stopped = distributed.any_process(interruption.asked) and not done
             saving = done or progress.stopped or plan.due(plan.save_every, progress.step)
             if saving or progress.step == 1 or plan.due(plan.log_every, progress.step):
-                watch.step(progress.step, batch.epoch, output, learning_rate)  # never save what is not finite
+                watch.step(progress.step, batch.epoch, output, learning_rate)
             if probe is not None and plan.due(plan.evaluate_every, progress.step):
                 evaluate(probe)
             if saving:
@@ -123,3 +132,8 @@ def pretrain(
             if done or progress.stopped:
                 break
     return progress
+
+
+def seed_dropout(seed: int, step: int, process: int) -> None:
+    """Make what a step draws besides views and mix depend on the step alone, so that a resume changes nothing."""
+    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + process)

@@ -17,17 +17,18 @@ from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from hf_ssl import functional as F
 from hf_ssl.errors import HfSslError
-from hf_ssl.files import write_json, write_text
 from hf_ssl.modeling import SSLOutput
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+REMEDY = "lower --learning_rate, lengthen --warmup_epochs, or train in float32. What was saved before is unharmed."
+READING_ROWS = 512  # of a batch: enough for a reading, and cheap at any batch size
 PLAIN_LINE_SECONDS = 10  # between progress lines where there is no terminal to draw a bar on
 
 
@@ -75,8 +76,7 @@ class Watch:
         terms = {name: float(value) for name, value in (output.terms or {}).items()}
         if not math.isfinite(loss):
             raise HfSslError(
-                f"The loss is {loss} at step {step} ({', '.join(f'{k} {v:.4g}' for k, v in terms.items())}); the last "
-                "checkpoint is from before that. Lower --learning_rate, lengthen --warmup_epochs, or train in float32."
+                f"The loss is {loss} at step {step} ({', '.join(f'{k} {v:.4g}' for k, v in terms.items())}): {REMEDY}"
             )
         now = time.perf_counter()
         seconds = max(now - self.since, 1e-9)
@@ -103,9 +103,20 @@ class Watch:
         self.say(line)
         return line
 
+    def refuse_broken(self, model: nn.Module, step: int) -> None:
+        """Keep weights that are no numbers from being saved over good ones.
+
+        Raises:
+            HfSslError: naming the first parameter that is not finite.
+
+        """
+        for name, parameter in model.named_parameters():
+            if not parameter.detach().isfinite().all():
+                raise HfSslError(f"The weights '{name}' are not finite after step {step}: {REMEDY}")
+
     def readings(self, output: SSLOutput) -> dict[str, float]:
         """Numbers between known ends, from the embeddings of the batch (head 0, direction 0)."""
-        anchors, targets = (side[0, 0] for side in cast(tuple[Tensor, Tensor], output.embeddings))
+        anchors, targets = (side[0, 0, :READING_ROWS] for side in cast(tuple[Tensor, Tensor], output.embeddings))
         values = F.cross_correlation_readings(anchors, targets)
         values["effective_rank"] = F.effective_rank(anchors)
         values["chance_off_diagonal"] = torch.tensor(anchors.shape[0] ** -0.5)
@@ -128,11 +139,11 @@ class Watch:
             left = f"{(self.total_steps - line['step']) * per_step / 60:.0f} min left"
             logger.info("step %d/%d  %s  %s", line["step"], self.total_steps, text, left)
 
-    def evaluation(self, step: int, values: dict[str, float], note: str = "") -> None:
+    def evaluation(self, step: int, values: dict[str, float]) -> None:
         """Log the outcome of a probe."""
         self.write({"step": step, "evaluation": values})
         self.accelerator.log({f"evaluation/{name}": value for name, value in values.items()}, step=step)
-        logger.info("step %d  %s%s", step, "  ".join(f"{name} {value:.4f}" for name, value in values.items()), note)
+        logger.info("step %d  %s", step, "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
 
     def restart_clock(self) -> None:
         """Leave out of the throughput what was just spent on something else than steps."""
@@ -145,48 +156,9 @@ class Watch:
                 stream.write(json.dumps(line) + "\n")
 
 
-def write_status(
-    folder: Path,
-    accelerator: Accelerator,
-    state: str,
-    step: int,
-    checkpoint: Path | None,
-    exit_code: int | None = None,
-    message: str = "",
-) -> None:
-    """Replace status.json, from which a requeue script reads what to do; state: running, stopped, done or failed."""
-    if accelerator.is_main_process:
-        write_json(
-            folder / "status.json",
-            {
-                "state": state,
-                "step": step,
-                "checkpoint": checkpoint and f"checkpoints/{checkpoint.name}",
-                "exit_code": exit_code,
-                "message": message,
-                "num_processes": accelerator.num_processes,
-            },
-        )
-
-
 def peak_memory(device: torch.device) -> int:
     """Most bytes in use so far: of the GPU's allocator on CUDA, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes * (1 if sys.platform == "darwin" else 1024)
-
-
-def drop_lines_after(log: Path, step: int) -> None:
-    """Remove from a log what an interrupted run wrote after the step it goes on from."""
-    if not log.is_file():
-        return
-    kept = []
-    for text in log.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue  # the line that was being written when the run was killed
-        if line.get("step", 0) <= step:
-            kept.append(text)
-    write_text(log, "".join(text + "\n" for text in kept))

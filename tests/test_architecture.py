@@ -13,11 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [  # from the ground up; a module imports from lower floors and, within one package, without circles
     "errors files functional hub.card interruption preprocessing registration seeds small_stem",
-    "arguments augmentations checkpoint configuration distributed recipe",
+    "arguments augmentations checkpoint configuration distributed recipe runlog",
     "backbone data heads plan report",
-    "evaluation inputs modeling optim",
-    "methods monitor preflight repository watch",
-    "hub.load hub options trainer",
+    "evaluation inputs modeling",
+    "methods monitor optim repository watch",
+    "hub.load hub options preflight trainer",
     "benchmarks evaluate records",
     "run",
     "cli",
@@ -25,7 +25,7 @@ FLOORS = [  # from the ground up; a module imports from lower floors and, within
     "__init__",
 ]
 HOMES = {  # library -> the only rooms that import it
-    "accelerate": "benchmarks checkpoint inputs preflight records run trainer watch",
+    "accelerate": "benchmarks checkpoint inputs preflight records run runlog trainer watch",
     "datasets": "data evaluation.features hub.load",
     "lightly": "benchmarks",
     "matplotlib": "report",

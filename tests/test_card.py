@@ -20,7 +20,13 @@ CONFIG = {
         "crop_pct": 1.0,
         "interpolation": "bicubic",
     },
-    "hf_ssl": {"method": "mixed_barlow_twins", "recipe": {}, "results": []},
+    "hf_ssl": {
+        "method": "mixed_barlow_twins",
+        "title": "Mixed Barlow Twins",
+        "paper": "https://huggingface.co/papers/2312.02151",
+        "recipe": {},
+        "results": [],
+    },
 }
 SMALL = {name: value for name, value in CONFIG.items() if name not in ("architecture", "model_args")} | {
     "model_type": "hf_ssl_backbone",
@@ -125,6 +131,6 @@ def test_names_cannot_break_the_table_or_the_page():
     assert table[0].replace("\\|", "").count("|") == 8
 
 
-def test_a_method_without_an_entry_still_has_a_card():
-    config = {**CONFIG, "hf_ssl": {"method": "new_method"}}
-    assert "pretrained with new method" in model_card(config, {}, [])
+def test_a_method_without_a_paper_has_a_card_too():
+    config = {**CONFIG, "hf_ssl": {"method": "new_method", "title": "New method", "paper": None}}
+    assert "pretrained with New method" in model_card(config, {}, [])

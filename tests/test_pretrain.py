@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
+from hf_ssl import checkpoint, records
 from hf_ssl.cli import main
 from hf_ssl.data import open_source
 from hf_ssl.watch import Watch
@@ -130,6 +133,84 @@ def test_a_torn_checkpoint_costs_only_its_steps(unbroken, tmp_path, monkeypatch)
     victim.write_bytes(victim.read_bytes()[:-8])
     run(tmp_path)
     assert_same_run(tmp_path, unbroken)
+    assert [checkpoint.fault(path) for path in checkpoint.checkpoints(tmp_path / "checkpoints")] == [None, None]
+
+
+def test_a_run_whose_checkpoints_are_all_torn_is_not_begun_anew_unasked(unbroken, tmp_path, capsys):
+    shutil.copytree(unbroken, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        (path / "manifest.json").unlink()
+    run(tmp_path / "run", expect=2)
+    assert "--init_from" in capsys.readouterr().err
+    assert_same_run(tmp_path / "run", unbroken)
+
+
+def test_a_run_killed_before_its_last_model_is_published_is_finished(unbroken, tmp_path, monkeypatch):
+    def killed(model, folder, *, recipe, results):
+        if len(checkpoint.checkpoints(folder / "checkpoints")) and max(losses(folder)) == STEPS:
+            raise KeyboardInterrupt
+        publish(model, folder, recipe=recipe, results=results)
+
+    publish = records.publish_folder
+    monkeypatch.setattr(records, "publish_folder", killed)
+    run(tmp_path, expect=130)
+    monkeypatch.undo()
+    run(tmp_path)
+    assert_same_run(tmp_path, unbroken)
+    assert status(tmp_path)["state"] == "done" and (tmp_path / "report" / "loss.png").is_file()
+
+
+def test_a_named_checkpoint_is_held_to_its_recipe_and_keeps_later_ones(unbroken, tmp_path, capsys):
+    shutil.copytree(unbroken, tmp_path / "run")
+    named = str(tmp_path / "run" / "checkpoints" / "step-00000006")
+    run(tmp_path / "run", "--resume", named, "--learning_rate", "0.5", expect=2)
+    assert "'learning_rate'" in capsys.readouterr().err
+    run(tmp_path / "run", "--resume", named, expect=2)
+    assert "later checkpoints" in capsys.readouterr().err
+    run(tmp_path / "run", "--resume", named, "--overwrite")
+    assert_same_run(tmp_path / "run", unbroken)
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, capsys):
+    run(tmp_path, "--learning_rate", "1e40", "--warmup_epochs", "0", "--save_every", "1", expect=1)
+    assert "not finite" in capsys.readouterr().err
+    assert not checkpoint.checkpoints(tmp_path / "checkpoints")
+
+
+def launched(folder, *words, processes=0):
+    """A run in a session of its own, as a scheduler starts it."""
+    script = str(Path(__file__).parent.parent / "scripts" / "pretrain.py")
+    start = [sys.executable, "-W", "ignore"]
+    if processes:
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*start, script, *SMALL, *words, "--output_dir", str(folder)],
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def stop_at(process, folder, step):
+    """Send SIGTERM to all of a run's processes once it has logged a step; -> its exit code."""
+    while process.poll() is None and step not in (losses(folder) if (folder / "log.jsonl").is_file() else {}):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    error = process.communicate()[1]
+    assert status(folder)["state"] == "stopped", error
+    return process.returncode
+
+
+def test_a_signal_to_the_whole_group_spares_the_workers_until_the_run_has_saved(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(40):
+        Image.new("RGB", (120, 110), (number, 2 * number, 90)).save(images / f"{number}.png")
+    words = ["--dataset", str(images), "--num_workers", "2", "--max_steps", "500", "--image_size", "32"]
+    assert stop_at(launched(tmp_path / "run", *words), tmp_path / "run", 2) == 75
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
@@ -211,23 +292,31 @@ def test_a_stream_resumes_exactly(tmp_path, monkeypatch):
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
 
 
-def test_two_processes_equal_one(tmp_path):
-    script = Path(__file__).parent.parent / "scripts" / "pretrain.py"
-    words = [*SMALL, "--max_steps", "4", "--mix_group_size", "8"]
+def test_two_processes_equal_one_and_one_goes_on_where_two_were_stopped(tmp_path):
+    words = ["--max_steps", "40", "--mix_group_size", "8", "--evaluate_every", "20"]
     run(tmp_path / "one", *words)
-    launched = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29531"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launched, str(script), *words, "--output_dir", str(tmp_path / "two")],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    stop_at(launched(tmp_path / "two", *words, processes=2), tmp_path / "two", 3)
+    stopped = status(tmp_path / "two")["step"]
     assert lines(tmp_path / "two", "run")[0]["run"]["num_processes"] == 2
+    run(tmp_path / "two", *words)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert 3 <= stopped < 40 and list(two) == list(one)
     assert two[1] == pytest.approx(one[1], rel=1e-5)
-    assert two == pytest.approx(one, rel=1e-3)  # float32 rounding grows with the steps
+    assert two[3] == pytest.approx(one[3], rel=1e-3)  # float32 rounding grows with the steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["map", "stream"])
+def test_two_processes_go_on_exactly(tmp_path, kind):
+    parquet = tmp_path / "data"
+    parquet.mkdir()
+    open_source("digits").dataset.select(range(100)).to_parquet(str(parquet / "train-00000.parquet"))
+    words = ["--dataset", str(parquet), "--max_steps", "40", *(["--streaming"] if kind == "stream" else [])]
+    whole = launched(tmp_path / "whole", *words, processes=2)
+    assert whole.wait() == 0
+    stop_at(launched(tmp_path / "broken", *words, processes=2), tmp_path / "broken", 5)
+    assert launched(tmp_path / "broken", *words, processes=2).wait() == 0
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("more", [["--mixed_precision", "bf16", "--channels_last"], ["--optimizer", "lars"]])

@@ -4,7 +4,7 @@ from hf_ssl.augmentations.geometry import cut_crops
 from hf_ssl.augmentations.lookup import get_recipe
 from hf_ssl.augmentations.parameters import ViewParameters, crop_boxes, draw_crops, draw_parameters
 from hf_ssl.augmentations.recipes import RECIPES, Recipe, ViewRecipe
-from hf_ssl.augmentations.views import apply_views, make_views
+from hf_ssl.augmentations.views import apply_views, make_views, move
 
 __all__ = [
     "RECIPES",
@@ -18,4 +18,5 @@ __all__ = [
     "draw_parameters",
     "get_recipe",
     "make_views",
+    "move",
 ]

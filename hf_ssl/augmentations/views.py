@@ -73,25 +73,25 @@ def apply_views(images: Tensor, crops: Tensor | None, parameters: ViewParameters
     def cut(x: Tensor, rows: Tensor, own: ViewParameters) -> Tensor:
         if boxes is None:
             return _where(own.flip, x, lambda some, _: some.flip(-1))
-        return crop(x, _move(boxes[rows], device), _move(own.flip, device), size, recipe.interpolation)
+        return crop(x, move(boxes[rows], device), move(own.flip, device), size, recipe.interpolation)
 
     with torch.autocast(device.type, enabled=False):
         for hue_at, rows in _pieces(drawn, is_rgb, channels * max(height * width, size * size), device):
             own = drawn.rows(rows)
-            x = _shares(sources.index_select(0, _move(rows if boxes is None else rows // 2, device)))
+            x = _shares(sources.index_select(0, move(rows if boxes is None else rows // 2, device)))
             x = x if recipe.crop_last else cut(x, rows, own)
             x = _recolour(x, own, hue_at, is_rgb)
             x = cut(x, rows, own) if recipe.crop_last else x
             x = _finish(x, own, recipe)
-            views.index_copy_(0, _move(rows, device), x)
+            views.index_copy_(0, move(rows, device), x)
     return views.view(-1, 2, channels, size, size)
 
 
 def _recolour(x: Tensor, own: ViewParameters, hue_at: int, is_rgb: bool) -> Tensor:
     """Jitter all of these views, which shift their hue at the same place, and turn those grey that drew it."""
     if hue_at != NO_JITTER:
-        plans = _move(colour.blends(own.factors, own.order, is_rgb), x.device)
-        turns = _move(own.factors[:, HUE], x.device) if is_rgb else None
+        plans = move(colour.blends(own.factors, own.order, is_rgb), x.device)
+        turns = move(own.factors[:, HUE], x.device) if is_rgb else None
         x = colour.jitter(x.flatten(2), plans, turns, hue_at).view_as(x)
     if is_rgb:
         x = _where(own.grey, x, lambda some, _: colour.grey(some).expand_as(some))
@@ -101,7 +101,7 @@ def _recolour(x: Tensor, own: ViewParameters, hue_at: int, is_rgb: bool) -> Tens
 def _finish(x: Tensor, own: ViewParameters, recipe: Recipe) -> Tensor:
     """Blur and solarise the views that drew it, and normalise all."""
     kernel = recipe.kernel_size(x.shape[-1])
-    x = _where(own.blur, x, lambda some, chosen: blur(some, _move(own.sigma[chosen], x.device), kernel))
+    x = _where(own.blur, x, lambda some, chosen: blur(some, move(own.sigma[chosen], x.device), kernel))
     x = _where(own.solarize, x, lambda some, _: colour.solarize(some, recipe.solarize_threshold))
     return colour.normalize(x, *recipe.statistics(x.shape[1]))
 
@@ -124,7 +124,7 @@ def _where(chosen: Tensor, x: Tensor, change: Callable[[Tensor, Tensor], Tensor]
         return x
     if len(rows) == len(x):
         return change(x, rows).contiguous()
-    index = _move(rows, x.device)
+    index = move(rows, x.device)
     return x.index_copy_(0, index, change(x.index_select(0, index), rows))
 
 
@@ -133,9 +133,9 @@ def _shares(pixels: Tensor) -> Tensor:
     return pixels * (1 / 255) if pixels.dtype == torch.uint8 else pixels.to(torch.float32)
 
 
-def _move(values: Tensor, device: torch.device) -> Tensor:
-    """Send a host tensor to the device without making it wait."""
-    pinned = values.pin_memory() if device.type == "cuda" else values
+def move(values: Tensor, device: torch.device) -> Tensor:
+    """Send a tensor to the device without making it wait; what is there already stays."""
+    pinned = values.pin_memory() if device.type == "cuda" and values.device.type == "cpu" else values
     return pinned.to(device, non_blocking=True)
 
 

@@ -20,6 +20,7 @@ from hf_ssl.data.order import BLOCK_ROWS, MapOrder, StreamOrder, Task
 from hf_ssl.data.reading import BadImages
 from hf_ssl.data.sources import Source
 from hf_ssl.errors import HfSslError, UsageError
+from hf_ssl.interruption import ignore_signals
 
 logger = logging.getLogger(__name__)
 
@@ -86,17 +87,16 @@ class Batches:
             collate_fn=_as_it_is,
             num_workers=self.num_workers,
             pin_memory=self._pin,
+            worker_init_fn=ignore_signals,
             generator=torch.Generator(),  # so that starting it leaves torch's own generator alone
         )
         try:
             yield from loader
         except RuntimeError as error:
-            if "DataLoader worker" in str(error) and ("killed" in str(error) or "exited" in str(error)):
-                raise HfSslError(
-                    f"a decoding worker died ({error}); if memory ran out, take fewer --num_workers than "
-                    f"{self.num_workers}."
-                ) from error
-            raise
+            if "DataLoader worker" not in str(error):
+                raise
+            remedy = f"if memory ran out, take fewer --num_workers than {self.num_workers}"
+            raise HfSslError(f"a decoding worker died ({error}); {remedy}.") from error
 
     def _count(self, batch: Batch) -> None:
         self._bad.seen += len(batch.rows)

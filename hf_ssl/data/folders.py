@@ -100,7 +100,8 @@ def _dataset(folder: Path, paths: dict[Path, Path], classes: list[str]) -> datas
     }
     features = datasets.Features({"image": datasets.Image(decode=False)})
     if classes:
-        columns["label"] = [classes.index(inside.parts[0]) for inside in paths]
+        numbers = {name: number for number, name in enumerate(classes)}
+        columns["label"] = [numbers[inside.parts[0]] for inside in paths]
         features["label"] = datasets.ClassLabel(names=classes)
     return datasets.Dataset.from_dict(columns, features=features)
 

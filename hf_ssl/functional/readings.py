@@ -33,6 +33,7 @@ def effective_rank(z: Tensor) -> Tensor:
     (Garrido et al., 2023, https://huggingface.co/papers/2210.02885).
     """
     # Squaring halves the digits, so the smaller Gram matrix is formed in float64.
+    z = z.cpu() if z.device.type == "mps" else z  # which has no float64
     rows = (z if z.shape[-2] <= z.shape[-1] else z.mT).double()
     values = torch.linalg.eigvalsh(rows @ rows.mT).clamp_min(0).sqrt()
     share = values / values.sum(-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)

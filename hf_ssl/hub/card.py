@@ -8,10 +8,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-METHODS = {  # name, paper
-    "barlow_twins": ("Barlow Twins", "https://huggingface.co/papers/2103.03230"),
-    "mixed_barlow_twins": ("Mixed Barlow Twins", "https://huggingface.co/papers/2312.02151"),
-}
 SHARES = ("top1", "top5", "mean_class", "map", "map50")  # metrics that are fractions, shown as percent
 RECIPE_LINES = (
     "dataset",
@@ -36,7 +32,7 @@ def model_card(config: dict[str, Any], recipe: dict[str, Any], results: list[dic
     config: its config.json; recipe: recipe.yaml of the run; results: the rows of results.json.
     """
     method = config["hf_ssl"]["method"]
-    title, paper = METHODS.get(method, (method.replace("_", " "), None))
+    title, paper = config["hf_ssl"]["title"], config["hf_ssl"]["paper"]
     small_stem = config["model_type"] != "timm_wrapper"
     environment = Environment(
         loader=PackageLoader("hf_ssl", "hub"),

@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor
 
 from hf_ssl import functional as F
-from hf_ssl.configuration import SSLConfig, setting
+from hf_ssl.configuration import SSLConfig, refuse_unknown, setting
 from hf_ssl.errors import UsageError
 from hf_ssl.modeling import SSLModel
 
@@ -24,9 +24,21 @@ class BarlowTwinsConfig(SSLConfig):
         0.0051, "cost of a squared correlation between two different dimensions (lambda of eq. 1)"
     )
 
+    normalize_embeddings: bool = setting(False, "scale each embedding to length 1 before it is standardised")
+    standardization: str = setting(
+        "biased", "deviation over the batch: biased = divide by B with 1e-5 in the root; unbiased = by B - 1"
+    )
+
+    mix_target: str = setting(
+        "ab",
+        "what correlations of mixed with second views are drawn to: ab = first with second; bb = second with itself",
+    )
+
     def validate_architecture(self) -> None:
-        """Refuse a negative weight beside what no method can build."""
+        """Refuse a negative weight and unknown choices beside what no method can build."""
         super().validate_architecture()
+        refuse_unknown("standardization", self.standardization, ("biased", "unbiased"))
+        refuse_unknown("mix_target", self.mix_target, ("ab", "bb"))
         if not self.redundancy_weight >= 0:
             raise UsageError(f"redundancy_weight must not be negative, but is {self.redundancy_weight}.")
 

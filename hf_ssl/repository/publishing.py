@@ -1,7 +1,9 @@
 """Writing what others load: every file is prepared beside the old one and renamed over it."""
 
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,7 @@ def publish_folder(model: SSLModel, folder: Path, *, recipe: dict[str, Any], res
         files = sorted(path.relative_to(stage) for path in stage.rglob("*") if path.is_file())
         for file in sorted(files, key=lambda file: file.name == "config.json"):  # what readers look for, last
             (folder / file).parent.mkdir(exist_ok=True)
+            (stage / file).chmod(0o644)  # safetensors makes its files for their owner only
             (stage / file).replace(folder / file)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -77,7 +80,7 @@ def published_config(model: SSLModel, recipe: dict[str, Any], results: list[dict
     common = {
         "num_features": width(network),
         "pretrained_cfg": {**preprocess.as_pretrained_cfg(), "num_classes": 0, **kept},
-        "hf_ssl": {"method": config.model_type, "recipe": recipe, "results": results},
+        "hf_ssl": {"method": config.model_type, **_title(model), "recipe": recipe, "results": results},
     }
     if config.stem != "imagenet":
         return {
@@ -97,6 +100,13 @@ def published_config(model: SSLModel, recipe: dict[str, Any], results: list[dict
         "model_args": arguments,
         **common,
     }
+
+
+def _title(model: SSLModel) -> dict[str, str | None]:
+    """Name and paper of a method, from the first line of its module."""
+    line = (sys.modules[type(model).__module__].__doc__ or model.config.model_type).splitlines()[0]
+    paper = re.search(r"https://[^\s;)]+", line)
+    return {"title": line.split(" (")[0].rstrip("."), "paper": paper[0] if paper else None}
 
 
 def refresh_card(folder: Path) -> None:
