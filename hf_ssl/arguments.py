@@ -24,6 +24,13 @@ def one_of(arguments: Any, name: str, accepted: tuple[str, ...]) -> None:
         raise UsageError(f"--{name} takes {', '.join(accepted)}, not '{value}'.{did_you_mean(value, accepted)}")
 
 
+def at_least(arguments: Any, name: str, least: float) -> None:
+    """Raise UsageError if a field is a number below `least`, or none that could be compared."""
+    value = getattr(arguments, name)
+    if value is not None and not least <= value < float("inf"):
+        raise UsageError(f"--{name} {value}: at least {least}.")
+
+
 @dataclass
 class DataArguments:
     """Where the images come from."""
@@ -42,6 +49,10 @@ class DataArguments:
     def __post_init__(self) -> None:
         """Refuse values that no run could use."""
         one_of(self, "data_on_device", ("auto", "true", "false"))
+        at_least(self, "num_workers", 0)
+        at_least(self, "max_bad_fraction", 0)
+        if self.probe_config is not None and self.probe_dataset is None:
+            raise UsageError(f"--probe_config {self.probe_config} belongs to --probe_dataset, which is not given.")
 
 
 @dataclass
@@ -90,13 +101,12 @@ class TrainingArguments:
         one_of(self, "schedule_per", ("step", "epoch"))
         if self.keep_last < 2:
             raise UsageError(f"--keep_last {self.keep_last}: at least 2, so that a torn one never is the only one.")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise UsageError(f"--max_steps {self.max_steps}: at least 1.")
-        if self.epochs <= 0:
-            raise UsageError(f"--epochs {self.epochs}: more than 0.")
+        for name in ("max_steps", "mix_group_size"):
+            at_least(self, name, 1)
         for name in ("learning_rate", "bias_learning_rate", "weight_decay", "warmup_epochs", "seed"):
-            if (getattr(self, name) or 0) < 0:
-                raise UsageError(f"--{name} {getattr(self, name)}: not below 0.")
+            at_least(self, name, 0)
+        if not 0 < self.epochs < float("inf"):
+            raise UsageError(f"--epochs {self.epochs}: a number above 0.")
         for name in ("log_every", "save_every", "evaluate_every"):
             cadence(getattr(self, name) or "0", steps_per_epoch=1, name=name)
 
@@ -121,8 +131,9 @@ class EvaluationArguments:
     def __post_init__(self) -> None:
         """Refuse counts that mean nothing."""
         for name in ("batch_size", "limit"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UsageError(f"--{name} {getattr(self, name)}: at least 1.")
+            at_least(self, name, 1)
+        at_least(self, "seed", 0)
+        self.protocols = list(dict.fromkeys(self.protocols))
 
 
 def cadence(text: str, steps_per_epoch: int, name: str) -> int:
@@ -137,6 +148,6 @@ def cadence(text: str, steps_per_epoch: int, name: str) -> int:
         count = float(number) if per_epoch else int(number)
     except ValueError:
         raise UsageError(f"--{name} takes a number of steps, or of epochs as in 1e, not '{text}'.") from None
-    if count < 0:
-        raise UsageError(f"--{name} {text}: 0 turns it off; negative numbers mean nothing.")
+    if not 0 <= count < float("inf"):
+        raise UsageError(f"--{name} {text}: 0 turns it off, and other numbers are above it.")
     return max(1, round(count * steps_per_epoch)) if per_epoch and count else int(count)

@@ -67,7 +67,9 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"hf-ssl: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("hf-ssl: stopped before anything new was saved; the same command goes on.", file=sys.stderr)
+        print(
+            "hf-ssl: stopped at once; what was saved stays, and the same command goes on from there.", file=sys.stderr
+        )
         return 130
     except Exception as error:
         if show_trace:

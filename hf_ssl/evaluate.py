@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor
+from transformers import AutoConfig
 
 from hf_ssl.arguments import EvaluationArguments
 from hf_ssl.data import open_pair
@@ -16,7 +17,6 @@ from hf_ssl.errors import UsageError
 from hf_ssl.evaluation.baselines import raw_pixels, untrained
 from hf_ssl.evaluation.results import Result, clean_command, merge
 from hf_ssl.evaluation.suite import check_protocols, evaluate
-from hf_ssl.modeling import AutoSSLModel
 from hf_ssl.options import Parser
 from hf_ssl.repository import open_model, refresh_card
 
@@ -54,10 +54,12 @@ def evaluate_model(name: str, arguments: EvaluationArguments, command: Sequence[
     """
     encoder = open_model(name)
     folder = None if name.startswith("timm:") or not Path(name).is_dir() else Path(name)
-    dataset, config = (arguments.dataset, arguments.dataset_config) if arguments.dataset else recorded_data(folder)
+    if not arguments.dataset:
+        arguments.dataset, arguments.dataset_config, column = recorded_data(folder)
+        arguments.image_column = arguments.image_column or column
     bank, queries = open_pair(
-        dataset,
-        config=config,
+        arguments.dataset,
+        config=arguments.dataset_config,
         train_split=arguments.train_split,
         test_split=arguments.test_split,
         image_column=arguments.image_column,
@@ -89,8 +91,8 @@ def evaluate_model(name: str, arguments: EvaluationArguments, command: Sequence[
             yield from (as_line(label, row) for row in measure(encode, protocols=("knn",)))
 
 
-def recorded_data(folder: Path | None) -> tuple[str, str | None]:
-    """The labelled data that a run was watched by, from its recipe.
+def recorded_data(folder: Path | None) -> tuple[str, str | None, str | None]:
+    """The labelled data that a run was watched by: its name, configuration and image column, from its recipe.
 
     Raises:
         UsageError: if there is no recipe or it names none.
@@ -99,10 +101,10 @@ def recorded_data(folder: Path | None) -> tuple[str, str | None]:
     recipe: dict[str, Any] = {}
     if folder is not None and (folder / "recipe.yaml").is_file():
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-    for prefix in ("probe_dataset", "dataset"):
-        if recipe.get(prefix):
-            config = "probe_config" if prefix == "probe_dataset" else "dataset_config"
-            return recipe[prefix], recipe.get(config)
+    if recipe.get("probe_dataset"):
+        return recipe["probe_dataset"], recipe.get("probe_config"), None
+    if recipe.get("dataset"):
+        return recipe["dataset"], recipe.get("dataset_config"), recipe.get("image_column")
     raise UsageError("Name labelled images: --dataset, a Hub id, a folder of class folders, or photos.")
 
 
@@ -110,8 +112,7 @@ def baselines(folder: Path | None, device: str) -> dict[str, Callable[[Tensor], 
     """What the features have to beat: the network before training, where a run's folder has it, and raw pixels."""
     found: dict[str, Callable[[Tensor], Tensor]] = {"raw pixels": raw_pixels}
     if folder is not None and (folder / "pretraining").is_dir():
-        config = AutoSSLModel.from_pretrained(folder / "pretraining").config
-        found["untrained"] = untrained(config, device=device)
+        found["untrained"] = untrained(AutoConfig.from_pretrained(folder / "pretraining"), device=device)
     return found
 
 

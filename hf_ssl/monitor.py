@@ -1,12 +1,16 @@
 """The probe of a running pretraining: weighted kNN on fixed, seeded rows of a labelled data set."""
 
+import logging
 from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 import torch
 
-from hf_ssl.data import Source
+from hf_ssl.arguments import DataArguments, TrainingArguments
+from hf_ssl.configuration import SSLConfig
+from hf_ssl.data import Source, open_probe
+from hf_ssl.errors import UsageError, listing
 from hf_ssl.evaluation.features import Features, Prepared, prepare, represent
 from hf_ssl.evaluation.knn import knn_accuracy
 from hf_ssl.evaluation.results import Result
@@ -14,6 +18,9 @@ from hf_ssl.evaluation.suite import evaluate
 from hf_ssl.modeling import SSLModel
 from hf_ssl.preprocessing import Preprocess
 
+logger = logging.getLogger(__name__)
+
+METRICS = ("knn/top1",)  # what the probe measures
 BANK_ROWS, QUERY_ROWS = 10_000, 2_000  # enough for a curve, cheap enough to draw one
 KEPT_BYTES = 2**27  # of prepared images, larger ones are decoded again for every probe
 
@@ -72,6 +79,25 @@ class KNNProbe:
             device=self.device,
             command=command,
         )
+
+
+def make_probe(
+    data: DataArguments, arguments: TrainingArguments, source: Source, config: SSLConfig, device: torch.device
+) -> KNNProbe | None:
+    """The probe of a run on `source`, where there are labels.
+
+    Raises:
+        UsageError: if the metric to be kept is not measured, or the named probe data do not exist or have no labels.
+
+    """
+    if arguments.keep_best not in METRICS:
+        raise UsageError(f"--keep_best takes {listing(METRICS)}, not '{arguments.keep_best}'.")
+    pair = open_probe(data.probe_dataset, data.probe_config, source)
+    if pair is None:
+        logger.info("No labelled probe data: readings without labels stand in; --probe_dataset names some.")
+        return None
+    preprocess = Preprocess.for_training_size(config.image_size, config.image_mean or (), config.image_std or ())
+    return KNNProbe(*pair, preprocess, device=device, batch_size=arguments.batch_size, seed=arguments.seed)
 
 
 def some_rows(source: Source, count: int, seed: int) -> Source:

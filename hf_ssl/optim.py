@@ -11,7 +11,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hf_ssl import functional as F
 from hf_ssl.arguments import TrainingArguments
-from hf_ssl.modeling import SSLModel
 from hf_ssl.plan import Plan
 
 REFERENCE_BATCH = 256  # learning rates are given for this many images
@@ -26,14 +25,14 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def build_optimizer(model: SSLModel, arguments: TrainingArguments) -> Optimizer:
+def build_optimizer(model: nn.Module, arguments: TrainingArguments) -> Optimizer:
     """The optimizer named in `arguments`, its rates scaled from 256 images to the global batch.
 
     LARS leaves the trust ratio out of groups without weight decay (`always_adapt=False`), as Barlow Twins does.
     """
     scale = arguments.batch_size / REFERENCE_BATCH
     peak = arguments.learning_rate * scale
-    decay = model.default_weight_decay if arguments.weight_decay is None else arguments.weight_decay
+    decay = arguments.weight_decay or 0.0
     groups = parameter_groups(model, decay)
     if arguments.bias_learning_rate is not None:
         groups[1]["lr"] = arguments.bias_learning_rate * scale

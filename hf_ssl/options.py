@@ -107,7 +107,7 @@ def pretrain_parser(method: str) -> Parser:
 
 
 def _named(words: Sequence[str]) -> set[str]:
-    return {word[2:].split("=")[0] for word in words if word.startswith("--")}
+    return {word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--")}
 
 
 def parse_pretrain(words: Sequence[str]) -> PretrainOptions:
@@ -134,6 +134,8 @@ def parse_pretrain(words: Sequence[str]) -> PretrainOptions:
             "or leave --method out."
         )
     recipe.pop("method", None)
+    if "epochs" in _named(rest):
+        recipe.pop("max_steps", None)  # it would win over the epochs, which are asked for by the command line
     words = [*as_words(recipe), *rest]
     settings, data, training, *_ = pretrain_parser(method).parse(words)
     return PretrainOptions(method, _decoded(settings, METHODS[method].config_class), data, training, _named(words))
@@ -147,7 +149,9 @@ def _decoded(settings: Any, config_class: type) -> dict[str, Any]:
         if isinstance(default, dict) and isinstance(value, str):
             try:
                 value = json.loads(value)
-            except json.JSONDecodeError:
+                if not isinstance(value, dict):
+                    raise ValueError
+            except ValueError:
                 raise UsageError(f"--{name} takes JSON such as '{{\"key\": 1}}', not '{value}'.") from None
         values[name] = value
     return values

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from hf_ssl.arguments import TrainingArguments
 from hf_ssl.augmentations import Recipe
-from hf_ssl.errors import HfSslError
+from hf_ssl.errors import HfSslError, UsageError
 from hf_ssl.inputs import Inputs
 from hf_ssl.modeling import SSLModel
 from hf_ssl.optim import build_optimizer
 from hf_ssl.plan import Plan
+from hf_ssl.small_stem import has_large_stem
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +69,14 @@ def activation_bytes(model: SSLModel, image: Tensor) -> int:
 
     training = model.training
     model.eval()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = model.embed(image.expand(2, *image.shape).clone())
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = model.embed(image.expand(2, *image.shape).clone())
+    except (AssertionError, RuntimeError, ValueError) as error:
+        size, reason = model.config.image_size, " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"{model.config.backbone} cannot take images of {size} px ({reason}): choose another --image_size."
+        ) from error
     model.train(training)
     del output
     return sum(kept.values()) // 2
@@ -117,7 +124,7 @@ def notices(
         said.append(f"BatchNorm sees {arguments.batch_size} images a step: its statistics will be noisy.")
     reduction = (getattr(model.backbone, "feature_info", None) or [{}])[-1].get("reduction")
     if reduction and config.image_size < 2 * reduction:
-        smaller = " --stem small or small_nopool keeps more detail." if config.stem == "imagenet" else ""
+        smaller = " --stem small or small_nopool keeps more detail." if has_large_stem(model.backbone) else ""
         said.append(
             f"The backbone divides {config.image_size} px by {reduction}: its last map is "
             f"{max(config.image_size // reduction, 1)} px wide.{smaller}"

@@ -53,7 +53,9 @@ def as_words(recipe: dict[str, Any]) -> list[str]:
         if value is None or value == []:
             continue
         words.append(f"--{key}")
-        if isinstance(value, dict):
+        if key == "mixed_precision" and value is False:
+            words.append("no")  # YAML reads a bare no as false
+        elif isinstance(value, dict):
             words.append(json.dumps(value))
         elif isinstance(value, list | tuple):
             words.extend(str(item) for item in value)

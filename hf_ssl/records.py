@@ -26,6 +26,10 @@ from hf_ssl.runlog import drop_lines_after
 
 logger = logging.getLogger(__name__)
 
+WRITTEN = (  # what a run puts into its folder
+    *("checkpoints", "best", "report", "pretraining", "config.json", "model.safetensors", "README.md"),
+    *("recipe.yaml", "results.json", "log.jsonl", "status.json"),
+)
 FREE_KEYS = (  # where and how often to write, and where to run: a run can go on under others
     *("output_dir", "resume", "overwrite", "dry_run", "report_to", "keep_last", "keep_best", "max_bad_fraction"),
     *("log_every", "save_every", "evaluate_every", "num_workers", "data_on_device", "probe_dataset", "probe_config"),
@@ -57,6 +61,7 @@ def where_to_start(arguments: TrainingArguments, folder: Path, record: dict[str,
         UsageError: if the folder holds another run, or one that must not be touched.
 
     """
+    refuse_foreign(folder)
     saved = checkpoint.checkpoints(folder / "checkpoints")
     discard = "--resume never --overwrite true to discard it"
     if arguments.resume == "never":
@@ -67,8 +72,10 @@ def where_to_start(arguments: TrainingArguments, folder: Path, record: dict[str,
             )
         return None
     named = None if arguments.resume == "auto" else Path(arguments.resume)
-    if named is not None and not (named / checkpoint.STATE).is_file():
-        raise UsageError(f"--resume takes auto, never or a checkpoint folder; '{named}' is none of them.")
+    if named is not None and not named.name.startswith("step-"):
+        raise UsageError(f"--resume takes auto, never or a checkpoint folder (step-...); '{named}' is none of them.")
+    if named is not None and (reason := checkpoint.fault(named)):
+        raise UsageError(f"The checkpoint {named} cannot be used: {reason}.")
     recipe = folder / "recipe.yaml" if named is None else named.absolute().parents[1] / "recipe.yaml"
     if recipe.is_file():
         before = yaml.safe_load(recipe.read_text(encoding="utf-8"))
@@ -92,6 +99,15 @@ def where_to_start(arguments: TrainingArguments, folder: Path, record: dict[str,
             f"(--init_from {folder} starts from its weights), or {discard}."
         )
     return found
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise UsageError if a folder that is no run's holds what a run would replace."""
+    if (folder / "recipe.yaml").is_file() and (folder / "log.jsonl").is_file():
+        return
+    foreign = [name for name in WRITTEN if (folder / name).exists()]
+    if foreign:
+        raise UsageError(f"{folder} is no run's folder and holds {listing(foreign)}: choose another --output_dir.")
 
 
 def recorded_group(folder: Path) -> int | None:

@@ -10,22 +10,20 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import ProjectConfiguration
 
-from hf_ssl import checkpoint, preflight, records
-from hf_ssl.arguments import DataArguments, TrainingArguments
+from hf_ssl import checkpoint, distributed, preflight, records
+from hf_ssl.arguments import TrainingArguments
 from hf_ssl.augmentations import Recipe, get_recipe
 from hf_ssl.backbone import compile_in_place
-from hf_ssl.data import Source, make_batches, open_probe, open_source
+from hf_ssl.data import Source, make_batches, open_source
 from hf_ssl.data.batches import refuse_batch_size
 from hf_ssl.errors import UsageError
 from hf_ssl.evaluation.results import Result, clean_command, merge
 from hf_ssl.inputs import Inputs, make_inputs
-from hf_ssl.interruption import EXIT_CODE
+from hf_ssl.interruption import EXIT_CODE, Interruption
 from hf_ssl.methods import METHODS
-from hf_ssl.modeling import SSLModel
-from hf_ssl.monitor import KNNProbe
+from hf_ssl.monitor import make_probe
 from hf_ssl.options import PretrainOptions
 from hf_ssl.plan import Plan, make_plan
-from hf_ssl.preprocessing import Preprocess
 from hf_ssl.report.curves import draw_curves
 from hf_ssl.repository import load_weights, refresh_card
 from hf_ssl.runlog import write_status
@@ -37,15 +35,20 @@ SMALL_SIZE, LARGE_SIZE = 64, 224  # up to the first, "cifar" views are the defau
 
 
 def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
-    """Start a pretraining, or go on with the one in its folder: -> exit code (0 done, 75 stopped after saving).
+    """Start a pretraining, or go on with the one in its folder: -> exit code (0 done, 75 stopped by a signal).
 
     Raises:
         UsageError: if the request is wrong, or the folder holds another run.
         HfSslError: if the run cannot go on.
 
     """
+    with Interruption() as interruption:
+        return _run(options, command, interruption)
+
+
+def _run(options: PretrainOptions, command: Sequence[str], interruption: Interruption) -> int:
     data, arguments = options.data, options.training
-    if data.dataset is None:
+    if not data.dataset:
         raise UsageError(
             "Name the images to train on: --dataset FOLDER, a Hub id, or an embedded name such as photos."
         )
@@ -72,7 +75,7 @@ def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
         arguments.mix_group_size = records.recorded_group(folder)
     plan = make_plan(arguments, steps_per_epoch=per_epoch, num_processes=accelerator.num_processes, mixes=mixes)
     record = records.recipe_record(options, plan if mixes else None, plan.total_steps, accelerator.num_processes)
-    resume_from = None if arguments.dry_run else records.where_to_start(arguments, folder, record)
+    resume_from = records.where_to_start(arguments, folder, record)
     if resume_from is not None and checkpoint.steps_done(resume_from) >= plan.total_steps and records.is_done(folder):
         logger.info("%s is already done at step %d.", folder, plan.total_steps)
         return 0
@@ -97,6 +100,7 @@ def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
         )
 
     preflight.check(model, arguments, plan, accelerator, folder)
+    probe = make_probe(data, arguments, source, model.config, accelerator.device) if plan.evaluate_every else None
     if arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if arguments.compile:
@@ -104,7 +108,9 @@ def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
     if arguments.dry_run:
         preflight.dry_run(model, next(inputs(0, None)), arguments, recipe, plan, accelerator, folder)
         return 0
-    probe = make_probe(data, source, model, accelerator, arguments) if plan.evaluate_every else None
+    if distributed.any_process(interruption.asked):
+        logger.info("Stopped before the first step: there is nothing to save.")
+        return EXIT_CODE
     accelerator.wait_for_everyone()  # all have looked at the folder before it changes
     if accelerator.is_main_process:
         records.open_folder(folder, record, command, accelerator, resume_from)
@@ -119,6 +125,7 @@ def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
             accelerator=accelerator,
             folder=folder,
             publish=records.Publisher(record, folder),
+            interruption=interruption,
             probe=probe,
             resume_from=resume_from,
         )
@@ -128,13 +135,16 @@ def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
         return finish(progress, plan, folder, accelerator, rows)
     except BaseException as error:
         kept = checkpoint.newest(folder / "checkpoints")
+        code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
         message = str(error) or type(error).__name__
-        write_status(folder, accelerator, "failed", checkpoint.steps_done(kept) if kept else 0, kept, 1, message)
+        write_status(folder, accelerator, "failed", checkpoint.steps_done(kept) if kept else 0, kept, code, message)
         raise
 
 
 def build_accelerator(arguments: TrainingArguments, folder: Path) -> Accelerator:
     """Accelerate for this process: precision, trackers, and DDP that leaves shared batch statistics alone."""
+    if arguments.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UsageError("--mixed_precision fp16 needs a GPU; on a CPU take bf16 or no.")
     try:
         return Accelerator(
             mixed_precision=arguments.mixed_precision,
@@ -153,25 +163,19 @@ def resolve(options: PretrainOptions, source: Source) -> Recipe:
         settings["image_size"] = source.common_size(settings["in_chans"]) or LARGE_SIZE
     recipe = get_recipe(arguments.augmentation or ("cifar" if settings["image_size"] <= SMALL_SIZE else "imagenet"))
     arguments.augmentation = arguments.augmentation or recipe.name
+    if arguments.weight_decay is None:
+        arguments.weight_decay = METHODS[options.method].default_weight_decay
+    for name in ("image_mean", "image_std"):
+        if settings[name] and len(settings[name]) != settings["in_chans"]:
+            raise UsageError(
+                f"--{name} takes {settings['in_chans']} numbers, one a channel, not {len(settings[name])}."
+            )
     if (settings["image_mean"] is None) != (settings["image_std"] is None):
         raise UsageError("--image_mean and --image_std belong together: give both, or neither.")
     if settings["image_mean"] and settings["image_std"]:
         recipe = replace(recipe, mean=tuple(settings["image_mean"]), std=tuple(settings["image_std"]))
     settings["image_mean"], settings["image_std"] = map(list, recipe.statistics(settings["in_chans"]))
     return recipe
-
-
-def make_probe(
-    data: DataArguments, source: Source, model: SSLModel, accelerator: Accelerator, arguments: TrainingArguments
-) -> KNNProbe | None:
-    """The kNN probe, where there are labels."""
-    pair = open_probe(data.probe_dataset, data.probe_config, source)
-    if pair is None:
-        logger.info("No labelled probe data: readings without labels stand in; --probe_dataset names some.")
-        return None
-    config = model.config
-    preprocess = Preprocess.for_training_size(config.image_size, config.image_mean or (), config.image_std or ())
-    return KNNProbe(*pair, preprocess, device=accelerator.device, batch_size=arguments.batch_size, seed=arguments.seed)
 
 
 def finish(progress: Progress, plan: Plan, folder: Path, accelerator: Accelerator, last_results: list[Result]) -> int:

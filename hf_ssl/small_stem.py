@@ -20,6 +20,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClass
 STEMS = ("imagenet", "small", "small_nopool")
 
 
+def has_large_stem(network: Any) -> bool:
+    """Whether `adapt_stem` could make the network keep more of a small image."""
+    if not isinstance(network, timm.models.resnet.ResNet):
+        return False
+    first: Any = network.conv1[0] if isinstance(network.conv1, nn.Sequential) else network.conv1
+    return tuple(first.stride) != (1, 1)
+
+
 def adapt_stem(network: Any, stem: str) -> Any:
     """Give a timm ResNet its stem, in place, and return it.
 

@@ -14,7 +14,6 @@ from accelerate import Accelerator
 
 from hf_ssl import checkpoint, distributed
 from hf_ssl.arguments import TrainingArguments
-from hf_ssl.errors import UsageError, listing
 from hf_ssl.inputs import Inputs
 from hf_ssl.interruption import Interruption
 from hf_ssl.modeling import SSLModel
@@ -46,6 +45,7 @@ def pretrain(
     accelerator: Accelerator,
     folder: Path,
     publish: Callable[[SSLModel, Path], None],
+    interruption: Interruption,
     probe: Probe | None = None,
     resume_from: Path | None = None,
 ) -> Progress:
@@ -92,8 +92,6 @@ def pretrain(
         value = values.get(arguments.keep_best)
         better = progress.step > 0 and value is not None and (progress.best is None or value > progress.best)
         watch.evaluation(progress.step, values)
-        if values and value is None:
-            raise UsageError(f"--keep_best {arguments.keep_best} is not measured here; there is {listing(values)}.")
         if better:
             progress.best = value
             publish(model, folder / "best")
@@ -107,33 +105,32 @@ def pretrain(
     if probe is not None and plan.evaluate_every and progress.step == 0:
         evaluate(probe)  # where the curve starts: the network before training
     model.train()
-    with Interruption() as interruption:
-        for batch in watch.waiting(inputs(progress.step, progress.position)):
-            seed_dropout(arguments.seed, progress.step, accelerator.process_index)
-            learning_rate = float(schedule.get_last_lr()[0])
-            output = wrapped(batch.views, batch.mix)
-            accelerator.backward(output.loss)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            progress.step += 1
-            progress.position = batch.position
-            model.after_step(output, progress=progress.step / plan.total_steps)
+    for batch in watch.waiting(inputs(progress.step, progress.position)):
+        seed_dropout(arguments.seed, progress.step, accelerator.process_index)
+        learning_rate = float(schedule.get_last_lr()[0])
+        output = wrapped(batch.views, batch.mix)
+        accelerator.backward(output.loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        progress.step += 1
+        progress.position = batch.position
+        model.after_step(output, progress=progress.step / plan.total_steps)
 
-            done = progress.step == plan.total_steps
-            progress.stopped = distributed.any_process(interruption.asked) and not done
-            saving = done or progress.stopped or plan.due(plan.save_every, progress.step)
-            if saving or progress.step == 1 or plan.due(plan.log_every, progress.step):
-                watch.step(progress.step, batch.epoch, output, learning_rate)
-            if probe is not None and plan.due(plan.evaluate_every, progress.step):
-                evaluate(probe)
-            if saving:
-                save()
-            if done or progress.stopped:
-                break
+        done = progress.step == plan.total_steps
+        progress.stopped = distributed.any_process(interruption.asked) and not done
+        saving = done or progress.stopped or plan.due(plan.save_every, progress.step)
+        if saving or progress.step == 1 or plan.due(plan.log_every, progress.step):
+            watch.step(progress.step, batch.epoch, output, learning_rate)
+        if probe is not None and plan.due(plan.evaluate_every, progress.step):
+            evaluate(probe)
+        if saving:
+            save()
+        if done or progress.stopped:
+            break
     return progress
 
 
 def seed_dropout(seed: int, step: int, process: int) -> None:
     """Make what a step draws besides views and mix depend on the step alone, so that a resume changes nothing."""
-    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + process)
+    torch.manual_seed(((seed * 1_000_003 + step) * 1_009 + process) % 2**63)

@@ -33,7 +33,7 @@ HOMES = {  # library -> the only rooms that import it
     "skimage": "data.embedded",
     "timm": "backbone distributed optim repository small_stem",
     "torch.distributed": "distributed",
-    "transformers": "configuration methods modeling options repository small_stem",
+    "transformers": "configuration evaluate methods modeling options repository small_stem",
 }
 PURE = {"functional": {"torch"}, "augmentations": {"torch", "yaml"}, "hub.card": {"jinja2"}, "registration": set()}
 HUB_WRITES = {"HfApi", "create_commit", "create_repo", "push_to_hub", "upload_file", "upload_folder"}

@@ -265,7 +265,7 @@ def test_more_pixels_than_fit_are_decoded_as_they_are_needed(folders, monkeypatc
         ({"batch_size": 5, "num_processes": 4}, r"--batch_size 5 cannot be shared equally by 4 .* nearest .* is 4"),
         ({"batch_size": 23, "num_processes": 4}, r"--batch_size 23 cannot be shared .* nearest that can is 24"),
         ({"batch_size": 3, "num_processes": 8}, r"--batch_size 3 cannot be shared .* nearest that can is 8"),
-        ({"channels": 4}, r"--in_chans 4: images are read as grey \(1\) or colour \(3\)"),
+        ({"channels": 2}, r"--in_chans 2: images are read as grey \(1\), colour \(3\)"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(folders, options, sentence):

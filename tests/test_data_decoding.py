@@ -150,7 +150,8 @@ JPEG = encode(picture(2, (40, 40)), "JPEG")
         (encode(picture(1, (40, 40)))[:400], "[a-z]"),
         (saved(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"), "float"),
         (np.zeros((4, 4, 3), np.float32), "uint8"),
-        (np.zeros((4, 4, 7), np.uint8), "shape"),
+        (np.zeros((5, 5, 7), np.uint8), "shape"),
+        (np.zeros((5, 5, 4), np.uint8), "4 channels where 3"),
         (np.zeros((0, 4, 3), np.uint8), "shape"),
     ],
 )
@@ -158,6 +159,13 @@ def test_what_cannot_be_read_says_why(value, reason):
     with pytest.raises(BadImage, match=reason) as caught:
         decode(value)
     assert "0x" not in str(caught.value)
+
+
+def test_four_channels_keep_the_transparency():
+    half = Image.fromarray(np.full((2, 3, 4), (10, 20, 30, 128), np.uint8), "RGBA")
+    assert decode(saved(half, "PNG"), channels=4)[:, 0, 0].tolist() == [10, 20, 30, 128]
+    assert decode(saved(half.convert("RGB"), "PNG"), channels=4)[3].unique().tolist() == [255]
+    assert decode(np.asarray(half), channels=4).shape == (4, 2, 3)
 
 
 def test_an_image_of_too_many_pixels_is_refused_before_it_fills_the_memory(monkeypatch):

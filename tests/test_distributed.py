@@ -115,7 +115,7 @@ def small_things() -> dict[str, Any]:
 def work(rank: int, world: int, plan: str, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
-    distributed.barrier()
+    dist.barrier()
     results = {name: train(case) for name, case in PLANS[plan].items()} | {"small": small_things()}
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -178,7 +178,6 @@ def test_one_process_needs_no_other():
     assert distributed.any_process(True) and not distributed.any_process(False)
     model = nn.BatchNorm1d(3)
     assert distributed.convert_batch_norm(model) is model
-    distributed.barrier()
 
 
 @pytest.fixture

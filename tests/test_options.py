@@ -37,6 +37,15 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_
         (["--save_every", "often"], "often"),
         (["--backbone_kwargs", "{channels: 3}"], "JSON"),
         (["stray"], "stray"),
+        (["--recipe"], "--recipe"),
+        (["--seed", "-1"], "at least 0"),
+        (["--learning_rate", "nan"], "at least 0"),
+        (["--epochs", "inf"], "above 0"),
+        (["--mix_group_size", "0"], "at least 1"),
+        (["--num_workers", "-1"], "at least 0"),
+        (["--data_on_device", "maybe"], "auto, true, false"),
+        (["--probe_config", "mini"], "--probe_dataset"),
+        (["--save_every", "nane"], "above it"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_the_remedy(words, sentence):
@@ -71,6 +80,17 @@ def test_every_shipped_recipe_builds_a_valid_configuration(name):
 def test_every_option_says_what_it_is(method):
     for action in pretrain_parser(method)._actions:
         assert action.help, action.dest
+
+
+def test_epochs_of_the_command_line_win_over_the_steps_of_a_recipe():
+    assert parse_pretrain(["--recipe", "mixbt-photos", "--epochs", "2"]).training.max_steps is None
+    assert parse_pretrain(["--recipe", "mixbt-photos", "--epochs", "2", "--max_steps", "9"]).training.max_steps == 9
+
+
+def test_hyphens_and_a_bare_no_in_yaml_are_understood(tmp_path):
+    assert "image_size" in parse_pretrain(["--image-size", "48"]).given
+    (tmp_path / "r.yaml").write_text("mixed_precision: no\n")
+    assert parse_pretrain(["--recipe", str(tmp_path / "r.yaml")]).training.mixed_precision == "no"
 
 
 def test_dictionaries_travel_as_json():

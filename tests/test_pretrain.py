@@ -171,6 +171,15 @@ def test_a_named_checkpoint_is_held_to_its_recipe_and_keeps_later_ones(unbroken,
     assert_same_run(tmp_path / "run", unbroken)
 
 
+def test_a_folder_that_is_no_runs_is_left_alone(tmp_path, capsys):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "thesis.txt").write_text("years of work")
+    for words in ([], ["--resume", "never", "--overwrite"]):
+        run(tmp_path, *words, expect=2)
+        assert "'report'" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["report", "thesis.txt"]
+
+
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path, capsys):
     run(tmp_path, "--learning_rate", "1e40", "--warmup_epochs", "0", "--save_every", "1", expect=1)
     assert "not finite" in capsys.readouterr().err

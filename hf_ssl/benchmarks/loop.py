@@ -21,6 +21,7 @@ from hf_ssl.arguments import TrainingArguments
 from hf_ssl.benchmarks.clock import compare
 from hf_ssl.benchmarks.losses import published_mixed
 from hf_ssl.inputs import Inputs
+from hf_ssl.interruption import Interruption
 from hf_ssl.methods import METHODS
 from hf_ssl.modeling import SSLModel
 from hf_ssl.optim import build_optimizer
@@ -131,6 +132,7 @@ def overhead(rounds: int) -> dict[str, Any]:
             accelerator=Accelerator(cpu=True),
             folder=Path(folder),
             publish=lambda model, folder: None,
+            interruption=Interruption(),
         )
     pairs = list(zip(loop_seconds, bare_seconds, strict=False))[WARM_UP:]
     return {

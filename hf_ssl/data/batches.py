@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from hf_ssl.augmentations import Recipe
 from hf_ssl.data.assembling import Assembler, Batch, Cropper, Resident, decode_resident
+from hf_ssl.data.decoding import MODES
 from hf_ssl.data.order import BLOCK_ROWS, MapOrder, StreamOrder, Task
 from hf_ssl.data.reading import BadImages
 from hf_ssl.data.sources import Source
@@ -127,9 +128,8 @@ def make_batches(
 ) -> Batches:
     """Prepare the batches of one process; `batch_size` counts the images of all processes.
 
-    channels: 1 (grey) or 3. num_workers: decoding processes; None: as the images need. on_device: "true" and, where it
-    fits, "auto" keep images that are decoded once on `device`, "false" in memory. block_rows: of a stream, shuffled
-    together.
+    channels: 1 (grey), 3 or 4 (alpha). num_workers: decoding processes; None: as needed. on_device: "true" and, where
+    it fits, "auto" keep decoded images on `device`. block_rows: of a stream, shuffled together.
 
     Raises:
         UsageError: if the batch does not fit the data or the processes, or an option the data.
@@ -137,8 +137,8 @@ def make_batches(
 
     """
     refuse_batch_size(batch_size, None if source.streaming else len(source), num_processes)
-    if channels not in (1, 3):
-        raise UsageError(f"--in_chans {channels}: images are read as grey (1) or colour (3).")
+    if channels not in MODES:
+        raise UsageError(f"--in_chans {channels}: images are read as grey (1), colour (3) or colour and alpha (4).")
     share = batch_size // num_processes
     cropper = Cropper(recipe, image_size, batch_size, slice(process_index * share, (process_index + 1) * share), seed)
     bad = BadImages(max_bad_fraction, None if source.streaming else len(source))

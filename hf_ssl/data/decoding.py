@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # number of channels -> Pillow's name of them
 ORIENTATION = 0x0112  # the EXIF tag of the camera's rotation
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's own
 
@@ -25,7 +26,7 @@ class BadImage(Exception):
 
 
 def decode(value: Any, channels: int = 3) -> Tensor:
-    """Return an image as uint8 (channels, H, W), channels 1 or 3.
+    """Return an image as uint8 (channels, H, W), channels 1, 3 or 4 (alpha).
 
     value: encoded bytes, `datasets`' {"bytes", "path"} of an undecoded image, or a uint8 array or nested list (H, W),
     (H, W, C) or (C, H, W).
@@ -54,7 +55,7 @@ def _from_file(value: Any, channels: int) -> np.ndarray:
         image: Image.Image = opened
         if image.getexif().get(ORIENTATION, 1) != 1:
             image = ImageOps.exif_transpose(image)
-        pixels = np.array(_flat(image, "RGB" if channels == 3 else "L"))
+        pixels = np.array(_flat(image, MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
@@ -76,13 +77,15 @@ def encoded_bytes(value: Any) -> bytes:
 
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:
-    """Bring an image of any mode to 8-bit `mode` ("RGB" or "L") without transparency."""
+    """Bring an image of any mode to 8-bit `mode`; transparency is laid on white unless the mode is "RGBA"."""
     if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
         image = _eight_bits(image)
     elif image.mode == "F":
         raise BadImage("32-bit float pixels have no known range; save them with 8 or 16 bits")
+    elif mode == "RGBA":
+        return image.convert(mode)
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -104,12 +107,14 @@ def _from_array(array: np.ndarray, channels: int) -> np.ndarray:
         raise BadImage(f"an array of {array.dtype}; only uint8 arrays are images")
     if array.ndim == 2:
         array = array[..., None]
-    elif array.ndim == 3 and array.shape[-1] not in (1, 3) and array.shape[0] in (1, 3):
+    elif array.ndim == 3 and array.shape[-1] not in MODES and array.shape[0] in MODES:
         array = array.transpose(1, 2, 0)
-    if array.ndim != 3 or array.shape[-1] not in (1, 3) or 0 in array.shape:
+    if array.ndim != 3 or array.shape[-1] not in MODES or 0 in array.shape:
         raise BadImage(f"an array of shape {array.shape} is no grey or colour image")
+    if array.shape[-1] != channels and 4 in (array.shape[-1], channels):
+        raise BadImage(f"an array of {array.shape[-1]} channels where {channels} are asked for")
     if array.shape[-1] < channels:
         array = array.repeat(channels, axis=-1)
     elif array.shape[-1] > channels:
         array = np.rint(array @ np.array(GREY_WEIGHTS)).astype(np.uint8)[..., None]
-    return np.ascontiguousarray(array)
+    return np.require(array, requirements=["C", "W"])

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import datasets
@@ -71,7 +72,7 @@ def read_images(folder: Path, files: list[Path]) -> dict[str, datasets.Dataset]:
     splits = _by_split(images)
     classes = _classes(splits)
     if classes:
-        logger.info("%s: %d folders taken as classes", folder, len(classes))
+        _say_once(f"{folder}: {len(classes)} folders taken as classes")
     return {split: _dataset(folder, paths, [] if split == UNLABELED else classes) for split, paths in splits.items()}
 
 
@@ -91,6 +92,12 @@ def _classes(splits: dict[str, dict[Path, Path]]) -> list[str]:
     insides = [inside for split, paths in splits.items() if split != UNLABELED for inside in paths]
     names = {inside.parts[0] for inside in insides}
     return sorted(names) if len(names) > 1 and all(len(inside.parts) == 2 for inside in insides) else []
+
+
+@cache
+def _say_once(text: str) -> None:
+    """Tell a notice once, however often a folder is opened."""
+    logger.info(text)
 
 
 def _dataset(folder: Path, paths: dict[Path, Path], classes: list[str]) -> datasets.Dataset:
