@@ -80,7 +80,12 @@ def _streamed(opened: Opened) -> Opened:
 def _in_random_order(splits: Mapping[str, datasets.Dataset], root: Path | None) -> Opened:
     """Stream splits that are small in memory and sorted by class, in a fixed random order."""
     shuffled = {name: dataset.shuffle(seed=ORDER_SEED, keep_in_memory=True) for name, dataset in splits.items()}
-    return _streamed(_whole({name: d.flatten_indices(keep_in_memory=True) for name, d in shuffled.items()}, root))
+    datasets.disable_progress_bars()  # for what takes no time
+    try:
+        flat = {name: d.flatten_indices(keep_in_memory=True) for name, d in shuffled.items()}
+    finally:
+        datasets.enable_progress_bars()
+    return _streamed(_whole(flat, root))
 
 
 def _open_with_datasets(name: str, config: str | None, streaming: bool, root: Path | None) -> Opened:
