@@ -11,7 +11,6 @@ import json
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +50,14 @@ def main() -> int:
     words = ["--method", arguments.method, "--dataset", arguments.dataset, "--seed", str(arguments.seed)]
     words += [word for key, value in SMALL.items() for word in (f"--{key}", value)] + more
     launcher = shlex.split(arguments.launcher) or [sys.executable]
-    began = time.perf_counter()
     code = subprocess.call([*launcher, "scripts/pretrain.py", *words, "--output_dir", str(folder)])
     if code:
         return code
-    write_json(arguments.results, [*rows, summary(name, folder, words, time.perf_counter() - began)])
+    write_json(arguments.results, [*rows, summary(name, folder, words)])
     return 0
 
 
-def summary(name: str, folder: Path, words: list[str], seconds: float) -> dict[str, Any]:
+def summary(name: str, folder: Path, words: list[str]) -> dict[str, Any]:
     """One row: kNN at the start and the end, speed and memory, and the command that made them."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
@@ -75,7 +73,6 @@ def summary(name: str, folder: Path, words: list[str], seconds: float) -> dict[s
         "steps": steps[-1]["step"],
         "images_per_second": speeds[len(speeds) // 2],
         "peak_memory_bytes": max(line["peak_memory_bytes"] for line in steps),
-        "seconds": seconds,
         "num_processes": lines[0]["run"]["num_processes"],
         "device": lines[0]["run"]["device"],
         "command": clean_command(["hf-ssl", "pretrain", *words]),
