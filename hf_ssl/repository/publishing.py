@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from hf_ssl import small_stem
 from hf_ssl.backbone import backbone_arguments, width
 from hf_ssl.errors import HfSslError
+from hf_ssl.evaluation.results import clean_command
 from hf_ssl.files import read_json, sync_folder, write_json, write_text
 from hf_ssl.hub.card import model_card
 from hf_ssl.modeling import SSLModel
@@ -80,7 +81,7 @@ def published_config(model: SSLModel, recipe: dict[str, Any], results: list[dict
     common = {
         "num_features": width(network),
         "pretrained_cfg": {**preprocess.as_pretrained_cfg(), "num_classes": 0, **kept},
-        "hf_ssl": {"method": config.model_type, **_title(model), "recipe": recipe, "results": results},
+        "hf_ssl": {"method": config.model_type, **_title(model), "recipe": _without_paths(recipe), "results": results},
     }
     if config.stem != "imagenet":
         return {
@@ -100,6 +101,11 @@ def published_config(model: SSLModel, recipe: dict[str, Any], results: list[dict
         "model_args": arguments,
         **common,
     }
+
+
+def _without_paths(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe with absolute paths, which say more about a machine than about a run, cut to their last part."""
+    return {name: clean_command([value]) if isinstance(value, str) else value for name, value in recipe.items()}
 
 
 def _title(model: SSLModel) -> dict[str, str | None]:
