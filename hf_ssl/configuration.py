@@ -16,6 +16,7 @@ from hf_ssl.errors import UsageError, did_you_mean, listing
 CHOICES = {
     "stem": ("imagenet", "small", "small_nopool"),
     "projector_norm": ("batch", "none"),
+    "amcl_objective": ("soft", "hard"),
 }
 
 
@@ -61,6 +62,17 @@ class SSLConfig(PreTrainedConfig):
     projector_last_norm: bool = setting(False, "end the projector with a BatchNorm without scale and shift")
     num_heads: int = setting(1, "number of projectors side by side; their losses add up")
 
+    temperature_range: list[float | int] | tuple[float | int, ...] | None = setting(
+        None, "lowest and highest temperature learned for each pair; absent = one constant temperature"
+    )
+    temperature_width: int = setting(128, "hidden width of the perceptron that learns temperatures")
+    detach_temperature: bool = setting(False, "learn temperatures from embeddings without moving these")
+    amcl_objective: str = setting(
+        "soft", "objective under learned temperatures: soft = bounded; hard = as published, which is unbounded below"
+    )
+    beta: float | int = setting(0.01, "weight of the regulariser of learned temperatures")
+    amcl_top_k: int = setting(100, "negatives of an anchor that the hard objective keeps, the most similar")
+
     mix_weight: float | int = setting(
         0.0, "weight of the mixed views' term relative to the method's own; 0 = no mixing"
     )
@@ -70,15 +82,19 @@ class SSLConfig(PreTrainedConfig):
         """Refuse what cannot be built, in one sentence that names the value and the remedy."""
         for name, allowed in CHOICES.items():
             refuse_unknown(name, getattr(self, name), allowed)
-        for name in ("num_heads", "in_chans", "image_size"):
+        for name in ("num_heads", "in_chans", "image_size", "temperature_width", "amcl_top_k"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("mix_weight", "mix_warmup_epochs"):
+        for name in ("mix_weight", "mix_warmup_epochs", "beta"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{name} must not be negative, but is {getattr(self, name)}.")
         if not self.projector_dims or min(self.projector_dims) < 1:
             dims = list(self.projector_dims)
             raise UsageError(f"projector_dims needs a positive width for each layer, as in 512 1024, not {dims}.")
+        if self.temperature_range is not None:
+            bounds = list(self.temperature_range)
+            if len(bounds) != 2 or not 0 < bounds[0] < bounds[1]:
+                raise UsageError(f"temperature_range takes two rising positive numbers, as in 0.05 1, not {bounds}.")
         for name in ("image_mean", "image_std"):
             values = getattr(self, name)
             if values is not None and len(values) != self.in_chans:

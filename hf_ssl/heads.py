@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_ssl import functional as F
 from hf_ssl.configuration import SSLConfig
 
 
@@ -117,6 +118,29 @@ class Temperature(nn.Module):
     def forward(self, model: nn.Module, anchors: Tensor, targets: Tensor) -> Any:
         """Return a number, or `PairScores` of numbers for the model's scores of (V, C, B, D) embeddings."""
         raise NotImplementedError
+
+
+class AdaptiveTemperature(Temperature):
+    """One learned temperature for each pair, from one perceptron that all heads share (AMCL, eq. 3).
+
+    The model itself arranges what the perceptron gives, so temperatures have the shape of the model's scores.
+    """
+
+    def __init__(self, width: int, hidden: int, low: float, high: float, *, detach: bool = False) -> None:
+        super().__init__()
+        self.phi = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, width))
+        self.low, self.high, self.detach = low, high, detach
+
+    def forward(self, model: Any, anchors: Tensor, targets: Tensor) -> F.PairScores:
+        """Return temperatures in (low, high) for the scores of (V, C, B, D) embeddings."""
+        if self.detach:
+            anchors, targets = anchors.detach(), targets.detach()
+        agreement = model.arrange(*(model.learned_items(z, self.phi) for z in (anchors, targets)), self.bank(model))
+        return F.temperatures(agreement, self.low, self.high)
+
+    def bank(self, model: Any) -> Tensor | None:
+        """What the perceptron makes of the rows that every anchor is compared with."""
+        return None if model.bank is None else self.phi(model.bank)
 
 
 class ConstantTemperature(Temperature):

@@ -24,7 +24,7 @@ from hf_ssl.backbone import create_backbone, width
 from hf_ssl.configuration import SSLConfig
 from hf_ssl.errors import HfSslError, UsageError, listing
 from hf_ssl.functional.precision import lift, without_autocast
-from hf_ssl.heads import ConstantTemperature, Temperature, build_projector
+from hf_ssl.heads import AdaptiveTemperature, ConstantTemperature, Temperature, build_projector
 
 
 @dataclass
@@ -84,9 +84,23 @@ class SSLModel(PreTrainedModel):
     def build(self) -> None:
         """Make further parts of the method, such as a predictor, a momentum encoder or a queue."""
 
+    @property
+    def constant_temperature(self) -> float | None:
+        """What scores are divided by where no temperature is learned; None where a method divides by nothing."""
+        return None
+
     def build_temperature(self) -> Temperature:
-        """Make what scores are divided by before the objective."""
-        return ConstantTemperature()
+        """Make what scores are divided by: one number, or numbers learned for every pair."""
+        config = self.config
+        if config.temperature_range is None:
+            return ConstantTemperature(self.constant_temperature)
+        low, high = config.temperature_range
+        width = config.projector_dims[-1]
+        return AdaptiveTemperature(width, config.temperature_width, low, high, detach=config.detach_temperature)
+
+    def learned_items(self, z: Tensor, phi: nn.Module) -> Tensor:
+        """Rows like `items`, from which a temperature is learned through `phi`."""
+        return cast(Tensor, phi(self.items(z)))
 
     @property
     def bank(self) -> Tensor | None:
@@ -96,6 +110,10 @@ class SSLModel(PreTrainedModel):
     def sides(self, view_a: Tensor, view_b: Tensor) -> tuple[Tensor, Tensor]:
         """Embed two views (b, c, H, W): -> anchors and targets, (V, C, b, D) each."""
         return self.embed(view_a)[None], self.embed(view_b)[None]
+
+    def anchor(self, images: Tensor) -> Tensor:
+        """Embed images (b, c, H, W) as anchors are embedded: -> (C, b, D)."""
+        return self.embed(images)
 
     def fast(self, z_a: Tensor, z_b: Tensor) -> Tensor | None:
         """Return the objective in a cheaper form that is exactly equal at a constant temperature, (V, C), or None."""
@@ -138,7 +156,7 @@ class SSLModel(PreTrainedModel):
             mix = self._draw(rows) if mix is None else mix
             mix = F.Mix(*(value.to(views.device, non_blocking=True) for value in mix))
             own = mix.permutation.narrow(0, distributed.rank() * rows, rows) - distributed.rank() * rows
-            z_mix = distributed.gather(self.embed(F.mix_views(view_a, view_b, mix.alpha, own)))
+            z_mix = distributed.gather(self.anchor(F.mix_views(view_a, view_b, mix.alpha, own)))
             with without_autocast(z_mix):
                 residual = self.mix(z_mix, anchors[0], targets[0], mix.alpha, mix.permutation)
             terms["mix"] = residual * (self.config.mix_weight * mix.scale)

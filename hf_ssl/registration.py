@@ -14,9 +14,12 @@ from typing import Any
 
 AUTO = "transformers.models.auto.configuration_auto"
 
+METHOD_TYPES = (
+    *("barlow_twins", "mixed_barlow_twins", "simclr", "moco", "moco_v3", "simsiam"),
+    *("amcl_simclr", "amcl_moco", "amcl_barlow_twins"),
+)
 MODEL_TYPES = {  # model type -> module whose import registers the classes of that type
-    "barlow_twins": "hf_ssl.methods",
-    "mixed_barlow_twins": "hf_ssl.methods",
+    **dict.fromkeys(METHOD_TYPES, "hf_ssl.methods"),
     "hf_ssl_backbone": "hf_ssl.repository",
 }
 

@@ -15,7 +15,7 @@ from hf_ssl.functional.adaptive import (
     temperatures,
 )
 from hf_ssl.functional.barlow_twins import barlow_twins, mix_consistency, redundancy_reduction
-from hf_ssl.functional.contrastive import info_nce, moco, moco_v3, nt_xent, queue_scores, simsiam
+from hf_ssl.functional.contrastive import info_nce, mix_similarity, moco, moco_v3, nt_xent, queue_scores, simsiam
 from hf_ssl.functional.mixing import Mix, draw_mix, mix_views
 from hf_ssl.functional.neighbours import knn_predict
 from hf_ssl.functional.readings import cross_correlation_readings, effective_rank
@@ -46,6 +46,7 @@ __all__ = [
     "learning_rate",
     "logits",
     "mix_consistency",
+    "mix_similarity",
     "mix_views",
     "mix_warmup",
     "moco",

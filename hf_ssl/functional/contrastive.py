@@ -6,6 +6,7 @@ https://huggingface.co/papers/2104.02057) are one cross-entropy, `info_nce`, ove
 and He, 2021, https://huggingface.co/papers/2011.10566) has no negatives.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -94,6 +95,27 @@ def simsiam(prediction_a: Tensor, prediction_b: Tensor, z_a: Tensor, z_b: Tensor
         for prediction, z in ((prediction_a, z_b), (prediction_b, z_a))
     ]
     return -(cosines[0] + cosines[1]).mean(dim=-1) / 2
+
+
+@full_precision
+def mix_similarity(
+    z_mix: Tensor,
+    z_a: Tensor,
+    z_b: Tensor,
+    alpha: float | Tensor,
+    permutation: Tensor,
+    references: Sequence[Tensor],
+) -> Tensor:
+    """Mixed Barlow Twins' idea over images: (..., B, D) thrice -> (...).
+
+    A mixed image should be like each of the `references` (..., B, D) as the same mixture of its sources is; the mean
+    of squared differences over the B x B pairs, summed over the references. All rows are scaled to unit length here.
+    """
+    same_shape(z_mix=z_mix, z_a=z_a, z_b=z_b)
+    mix, a, b = map(normalize, (z_mix, z_a, z_b))
+    residual = mix - alpha * a - (1 - alpha) * b[..., permutation, :]
+    costs = [inner_products(residual, normalize(z)).square().mean((-2, -1)) for z in references]
+    return torch.stack(costs).sum(dim=0)
 
 
 def nt_xent_form(

@@ -42,7 +42,7 @@ def mix_warmup(step: int, *, steps_per_epoch: float, warmup_epochs: float) -> fl
 
 
 def momentum(
-    step: int,
+    step: float,
     *,
     total_steps: int,
     start: float,

@@ -5,7 +5,7 @@ the cross-correlation of the two views' embeddings is drawn to the identity matr
 """
 
 from huggingface_hub.dataclasses import strict
-from torch import Tensor
+from torch import Tensor, nn
 
 from hf_ssl import functional as F
 from hf_ssl.configuration import SSLConfig, refuse_unknown, setting
@@ -59,8 +59,18 @@ class BarlowTwinsModel(SSLModel):
         return F.split_diagonal(F.inner_products(items_a, items_b))
 
     def objective(self, scores: F.PairScores, temperature: F.PairScores | float | None) -> Tensor:
-        """Eq. 1."""
-        return F.redundancy_reduction(scores, temperature, self.config.redundancy_weight)
+        """Eq. 1; under learned temperatures AMCL's form of it, the published one or ours with a floor."""
+        config = self.config
+        if not isinstance(temperature, F.PairScores):
+            return F.redundancy_reduction(scores, temperature, config.redundancy_weight)
+        if config.amcl_objective == "soft":
+            return F.soft_redundancy_reduction(scores, temperature, config.redundancy_weight, config.beta)
+        width = config.projector_dims[-1]
+        return F.hard_redundancy_reduction(scores, temperature, config.redundancy_weight, config.beta, width)
+
+    def learned_items(self, z: Tensor, phi: nn.Module) -> Tensor:
+        """Dimensions of what `phi` makes of the embeddings, so that it does not depend on the batch size."""
+        return self.items(phi(z))
 
     def fast(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         """Eq. 1 without a D x D matrix where B is the smaller."""

@@ -1,0 +1,53 @@
+"""What the methods share that compare images with images: cosine similarity, contrast, and its mix."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from torch import Tensor
+
+from hf_ssl import functional as F
+from hf_ssl.configuration import SSLConfig, setting
+from hf_ssl.errors import UsageError
+from hf_ssl.modeling import SSLModel
+
+
+@strict
+class ImageConfig(SSLConfig):
+    """Settings of methods that score images against images."""
+
+    temperature: float | int | None = setting(None, "number that similarities are divided by")
+
+    def validate_architecture(self) -> None:
+        """Refuse a temperature that is not positive."""
+        super().validate_architecture()
+        if self.temperature is not None and not self.temperature > 0:
+            raise UsageError(f"temperature must be positive, but is {self.temperature}.")
+
+
+class ImageModel(SSLModel):
+    """Anchors are images; an anchor's match is another view of it."""
+
+    config: ImageConfig
+
+    @property
+    def constant_temperature(self) -> float | None:
+        """The configured temperature."""
+        return self.config.temperature
+
+    def items(self, z: Tensor) -> Tensor:
+        """Embeddings at unit length, so that inner products are cosine similarities."""
+        return F.normalize(z)
+
+    def objective(self, scores: F.PairScores, temperature: Any) -> Tensor:
+        """InfoNCE; under learned temperatures AMCL's form of it, bounded or as published."""
+        config = self.config
+        if not isinstance(temperature, F.PairScores):
+            return F.info_nce(scores, temperature)
+        width = config.projector_dims[-1]
+        if config.amcl_objective == "soft":
+            return F.soft_contrast(scores, temperature, config.beta, width)
+        return F.hard_contrast(scores, temperature, config.beta, width, config.amcl_top_k)
+
+    def mix(self, z_mix: Tensor, z_a: Tensor, z_b: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
+        """Mean squared distance of the mix's similarities to both views from the mixed similarities."""
+        return F.mix_similarity(z_mix, z_a, z_b, alpha, permutation, references=(z_a, z_b))

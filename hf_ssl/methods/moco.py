@@ -1,0 +1,141 @@
+"""MoCo (He et al., 2020, https://huggingface.co/papers/1911.05722; version 2, https://huggingface.co/papers/2003.04297;
+version 3, Chen et al., 2021, https://huggingface.co/papers/2104.02057).
+
+A query should be told from many keys by its likeness to the key of the same image. Keys come from a slow copy of the
+network. With a queue (version 2) the negatives are the keys of earlier steps; without (version 3) they are those of the
+batch, a predictor follows the projector, and each view is query and key in turn.
+"""
+
+from typing import Any, Literal
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor
+
+from hf_ssl import distributed
+from hf_ssl import functional as F
+from hf_ssl.configuration import setting
+from hf_ssl.errors import UsageError
+from hf_ssl.heads import Predictor
+from hf_ssl.methods.images import ImageConfig, ImageModel
+from hf_ssl.modeling import SSLOutput
+from hf_ssl.momentum import KeyQueue, MomentumEncoder
+
+KEY_GROUPS, KEY_GROUPS_ROWS = 8, 64  # groups of keys on one process, from this batch size on
+
+
+@strict
+class MoCoConfig(ImageConfig):
+    """Version 2 with numbers for small images; the paper's 65,536 keys are a recipe."""
+
+    model_type = "moco"
+
+    projector_dims: list[int] | tuple[int, ...] = (512, 128)
+    temperature: float | int | None = 0.1
+    queue_length: int = setting(4096, "keys kept from earlier steps; 0 = the batch's own keys, in both directions")
+    momentum: float | int = setting(0.99, "share of itself that the slow copy keeps at every step")
+    momentum_schedule: Literal["constant", "cosine"] = setting("constant", "constant, or cosine: it rises to 1")
+    predictor_dims: list[int] | tuple[int, ...] | None = setting(
+        None, "output widths of the predictor's layers; absent = no predictor"
+    )
+    key_batch_norm_groups: int | None = setting(
+        None, "groups of a process's keys with batch statistics of their own; absent = 8 on one process, else 1"
+    )
+    freeze_patch_projection: bool = setting(False, "leave a ViT's patch projection as it is initialised")
+
+    def validate_architecture(self) -> None:
+        """Refuse numbers out of range, and the combination that has no definition."""
+        super().validate_architecture()
+        if self.queue_length < 0:
+            raise UsageError(f"queue_length must not be negative, but is {self.queue_length}.")
+        if not 0 <= self.momentum <= 1:
+            raise UsageError(f"momentum must be from 0 to 1, but is {self.momentum}.")
+        if self.amcl_objective == "hard" and self.temperature_range and self.num_heads > 1 and not self.queue_length:
+            raise UsageError("The hard objective with several heads needs a queue: set queue_length, or take soft.")
+
+
+@strict
+class MoCoV3Config(MoCoConfig):
+    """Version 3 with numbers for small images."""
+
+    model_type = "moco_v3"
+
+    temperature: float | int | None = 0.2
+    queue_length: int = 0
+    predictor_dims: list[int] | tuple[int, ...] | None = (512, 128)
+    projector_last_norm: bool = True
+    momentum_schedule: Literal["constant", "cosine"] = "cosine"
+
+
+class MoCoModel(ImageModel):
+    """With a queue N = B anchors and M = K negatives; without V = 2 directions of N = B and M = B - 1."""
+
+    config_class = MoCoConfig
+    config: MoCoConfig
+
+    def build(self) -> None:
+        """Make the slow copy and, as configured, the queue and the predictor."""
+        config = self.config
+        if config.freeze_patch_projection:
+            self.backbone.patch_embed.requires_grad_(False)
+        self.momentum_encoder = MomentumEncoder(self.backbone, self.projector)
+        width = config.projector_dims[-1]
+        if config.queue_length:
+            self.queue = KeyQueue(config.num_heads, width, config.queue_length)
+        if config.predictor_dims:
+            self.predictor = Predictor(width, config.predictor_dims, config.num_heads)
+
+    @property
+    def bank(self) -> Tensor | None:
+        """Keys of earlier steps as rows (1, C, K, D)."""
+        return self.queue.keys.mT[None] if self.config.queue_length else None
+
+    def anchor(self, images: Tensor) -> Tensor:
+        """Embed queries: the predictor, where there is one, follows the projector."""
+        z = self.embed(images)
+        return self.predictor(z) if self.config.predictor_dims else z
+
+    def sides(self, view_a: Tensor, view_b: Tensor) -> tuple[Tensor, Tensor]:
+        """View a's queries against view b's keys and, without a queue, the other way round."""
+        if self.config.queue_length:
+            return self.anchor(view_a)[None], self.key(view_b)[None]
+        queries = torch.stack([self.anchor(view_a), self.anchor(view_b)])
+        return queries, torch.stack([self.key(view_b), self.key(view_a)])
+
+    def key(self, images: Tensor) -> Tensor:
+        """Embed images (b, c, H, W) by the slow copy: (C, b, D)."""
+        groups = self.config.key_batch_norm_groups
+        if groups is None:
+            alone = distributed.world_size() == 1 and len(images) >= KEY_GROUPS_ROWS
+            groups = KEY_GROUPS if alone and self.config.queue_length else 1
+        return self.momentum_encoder(images, groups)
+
+    def arrange(self, items_a: Tensor, items_b: Tensor, bank: Tensor | None = None) -> F.PairScores:
+        """Part similarities of queries with keys: each with its own, and with the queue's or the batch's others."""
+        if bank is None:
+            return F.split_diagonal(F.inner_products(items_a, items_b))
+        return F.queue_scores(items_a, items_b, bank.mT)
+
+    def objective(self, scores: F.PairScores, temperature: Any) -> Tensor:
+        """InfoNCE; without a queue the sum of both directions times 2 T, as version 3 has it."""
+        cost = super().objective(scores, temperature)
+        return cost if self.config.queue_length else 4 * (self.config.temperature or 1.0) * cost
+
+    def mix(self, z_mix: Tensor, z_a: Tensor, z_b: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
+        """Mean squared distance of the mix's similarities to the keys from the mixed similarities."""
+        return F.mix_similarity(z_mix, z_a, z_b, alpha, permutation, references=(z_b.detach(),))
+
+    def after_step(self, output: SSLOutput, progress: float) -> None:
+        """Let the slow copy follow, and queue the keys that were just compared."""
+        config = self.config
+        share = F.momentum(progress, total_steps=1, start=config.momentum, schedule=config.momentum_schedule)
+        self.momentum_encoder.follow(self.backbone, self.projector, share)
+        if config.queue_length and output.embeddings is not None:
+            self.queue.enqueue(F.normalize(output.embeddings[1][0]))
+
+
+class MoCoV3Model(MoCoModel):
+    """MoCo under version 3's settings."""
+
+    config_class = MoCoV3Config
+    config: MoCoV3Config
