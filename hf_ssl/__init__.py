@@ -15,6 +15,7 @@ from hf_ssl import registration
 
 if TYPE_CHECKING:
     from hf_ssl import functional
+    from hf_ssl.auto import AutoSSLModel
     from hf_ssl.configuration import SSLConfig
     from hf_ssl.errors import HfSslError, UsageError
     from hf_ssl.hub.load import load_features
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         SimSiamConfig,
         SimSiamModel,
     )
-    from hf_ssl.modeling import AutoSSLModel, SSLModel, SSLOutput
+    from hf_ssl.modeling import SSLModel, SSLOutput
 
 __version__ = "0.1.0"
 
@@ -75,7 +76,7 @@ __all__ = [
 
 _HOMES = {
     "METHODS": "methods",
-    "AutoSSLModel": "modeling",
+    "AutoSSLModel": "auto",
     "HfSslError": "errors",
     "SSLConfig": "configuration",
     "SSLModel": "modeling",

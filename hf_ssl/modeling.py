@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from hf_ssl import distributed
@@ -119,8 +119,11 @@ class SSLModel(PreTrainedModel):
         """Return the objective in a cheaper form that is exactly equal at a constant temperature, (V, C), or None."""
         return None
 
-    def mix(self, z_mix: Tensor, z_a: Tensor, z_b: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
-        """Cost of a blend whose embedding (C, B, D) does not relate to its sources as the blend of theirs: -> (C,)."""
+    def mix(self, z_mix: Tensor, anchors: Tensor, targets: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
+        """Cost of blends whose embeddings (C, B, D) do not relate to others as the blends of their sources': -> (C,).
+
+        anchors and targets are those of the unblended views, (V, C, B, D).
+        """
         raise NotImplementedError(f"{type(self).__name__} has no mix term")
 
     def after_step(self, output: SSLOutput, progress: float) -> None:
@@ -150,15 +153,15 @@ class SSLModel(PreTrainedModel):
         if self.training and rows * world < 2:
             raise UsageError("A batch of one image cannot be trained on: there is nothing to compare it with.")
         view_a, view_b = views.unbind(dim=1)
-        anchors, targets = map(distributed.gather, self.sides(view_a, view_b))
+        anchors, targets = (distributed.gather(lift(side)) for side in self.sides(view_a, view_b))
         terms = {"objective": self.compare(anchors, targets)}
         if self.training and self.config.mix_weight:
             mix = self._draw(rows) if mix is None else mix
             mix = F.Mix(*(value.to(views.device, non_blocking=True) for value in mix))
             own = mix.permutation.narrow(0, distributed.rank() * rows, rows) - distributed.rank() * rows
-            z_mix = distributed.gather(self.anchor(F.mix_views(view_a, view_b, mix.alpha, own)))
+            z_mix = distributed.gather(lift(self.anchor(F.mix_views(view_a, view_b, mix.alpha, own))))
             with without_autocast(z_mix):
-                residual = self.mix(z_mix, anchors[0], targets[0], mix.alpha, mix.permutation)
+                residual = self.mix(z_mix, anchors, targets, mix.alpha, mix.permutation)
             terms["mix"] = residual * (self.config.mix_weight * mix.scale)
         return SSLOutput(
             loss=torch.stack(list(terms.values())).sum(),
@@ -194,24 +197,3 @@ class SSLModel(PreTrainedModel):
             if info[reason]:
                 raise HfSslError(f"{name} does not fit {cls.__name__}: {reason} {listing(sorted(info[reason]), 5)}.")
         return (model, info) if output_loading_info else model
-
-
-class AutoSSLModel:
-    """Opens a saved model of any method."""
-
-    @staticmethod
-    def from_pretrained(name: str | Path, **options: Any) -> SSLModel:
-        """Load the `pretraining/` folder of a run or repository, in eval mode.
-
-        Raises:
-            UsageError: if there is no model, or none of this package.
-            HfSslError: if its weights are incomplete.
-
-        """
-        try:
-            model = AutoModel.from_pretrained(name, **options)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"'{name}' holds no model that can be opened: {str(error).splitlines()[0]}") from error
-        if not isinstance(model, SSLModel):
-            raise UsageError(f"'{name}' holds a {type(model).__name__} and no pretraining: open NAME/pretraining.")
-        return model

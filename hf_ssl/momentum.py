@@ -29,7 +29,7 @@ class MomentumEncoder(nn.Module):
     def follow(self, backbone: nn.Module, projector: nn.Module, momentum: float) -> None:
         """Move to `momentum` times itself plus the rest of the trained modules; batch statistics stay its own."""
         for slow, fast in ((self.backbone, backbone), (self.projector, projector)):
-            own = list(slow.parameters())
+            own: list[Tensor] = list(slow.parameters())
             torch._foreach_lerp_(own, [parameter.to(own[0].dtype) for parameter in fast.parameters()], 1 - momentum)
 
 

@@ -15,9 +15,9 @@ FLOORS = [  # from the ground up; a module imports from lower floors and, within
     "errors files functional hub.card interruption preprocessing registration seeds small_stem",
     "arguments augmentations checkpoint configuration distributed recipe runlog",
     "backbone data heads plan report",
-    "evaluation inputs modeling",
+    "evaluation inputs modeling momentum",
     "methods monitor optim repository watch",
-    "hub.load hub options preflight trainer",
+    "auto hub.load hub options preflight trainer",
     "benchmarks evaluate records",
     "run",
     "cli",
@@ -33,7 +33,7 @@ HOMES = {  # library -> the only rooms that import it
     "skimage": "data.embedded",
     "timm": "backbone distributed optim repository small_stem",
     "torch.distributed": "distributed",
-    "transformers": "configuration evaluate methods modeling options repository small_stem",
+    "transformers": "auto configuration evaluate methods modeling options repository small_stem",
 }
 PURE = {"functional": {"torch"}, "augmentations": {"torch", "yaml"}, "hub.card": {"jinja2"}, "registration": set()}
 HUB_WRITES = {"HfApi", "create_commit", "create_repo", "push_to_hub", "upload_file", "upload_folder"}

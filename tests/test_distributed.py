@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hf_ssl import distributed
 from hf_ssl import functional as F
+from hf_ssl.methods import METHODS
 
 BATCH, GROUP = 12, 3  # GROUP is at most the rows of one of four processes
 LEARNING_RATE = (
@@ -49,8 +50,11 @@ QUICK = {
     "mixed_barlow_twins-mobilenet": case("mixed_barlow_twins", MOBILENET, 2),
     "mixed_barlow_twins-resnet-float32": case("mixed_barlow_twins", RESNET, 1, SINGLE),
     "mixed_barlow_twins-mobilenet-float32": case("mixed_barlow_twins", MOBILENET, 1, SINGLE),
-    "contrastive_adaptive_heads-resnet": case("contrastive_adaptive_heads", RESNET, 2),
-    "contrastive_predictor-resnet": case("contrastive_predictor", RESNET, 2),
+    **{
+        f"{name}-resnet": case(name, RESNET, 2)
+        for name in (*METHODS, "simclr+amcl+mix", "moco+amcl+mix", "moco_v3+amcl+mix", "simsiam+amcl")
+        if name not in ("barlow_twins", "mixed_barlow_twins")
+    },
 }
 LONG = {
     f"{method}-{name}": case(method, network, 20)
@@ -79,8 +83,9 @@ def train(case: Case) -> dict[str, Any]:
         output = wrapped(views[rows], mix)
         output.loss.backward()
         losses.append(output.loss.detach())
-        gradients = gradients or {path: p.grad.clone() for path, p in model.named_parameters()}
+        gradients = gradients or {path: p.grad.clone() for path, p in model.named_parameters() if p.requires_grad}
         optimizer.step()
+        model.after_step(output, progress=(step + 1) / case.steps)
     return {"losses": torch.stack(losses), "gradients": gradients, "state": dict(model.state_dict())}
 
 

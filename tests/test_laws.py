@@ -185,7 +185,7 @@ def test_autocast_changes_no_bit_of_an_objective(name):
     anchors, targets = embeddings(model, 6, torch.float32)
     fixed = torch.stack([anchors[0].detach(), targets[0].detach()])
     model.sides = lambda view_a, view_b: (anchors, targets)
-    model.embed = lambda images: fixed.mean(dim=0)
+    model.anchor = lambda images: fixed.mean(dim=0)
     for fast in (model.fast, lambda z_a, z_b: None):
         model.fast = fast
         expected = model(views(), a_mix())
@@ -266,11 +266,11 @@ def test_a_batch_of_one_is_refused(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_a_backbone_without_batch_norm_trains(name):
     """Bug: a path that assumes running statistics, or a feature map where a ViT gives tokens."""
-    model = small_model(name, backbone="test_vit", projector_norm="none")
+    model = small_model(name, backbone="test_vit", projector_norm="none", projector_last_norm=False)
     assert not any("running" in path for path in model.state_dict())
     output = model(views())
     output.loss.backward()
-    assert output.loss.isfinite() and all(p.grad is not None for p in model.parameters())
+    assert output.loss.isfinite() and all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -311,8 +311,8 @@ def test_every_option_says_what_it_means(name):
 def test_a_checkpoint_with_other_weights_is_refused(name, tmp_path):
     """Bug: missing weights that transformers only warns of, so that training goes on from noise."""
     for biased, reason in ((False, "missing_keys"), (True, "unexpected_keys")):
-        small_model(name, projector_bias=biased).save_pretrained(tmp_path)
+        small_model(name, projector_bias=biased, projector_last_norm=False).save_pretrained(tmp_path)
         config = json.loads((tmp_path / "config.json").read_text())
         (tmp_path / "config.json").write_text(json.dumps(config | {"projector_bias": not biased}))
-        with pytest.raises(HfSslError, match=f"{reason} 'projector.3.bias'"):
+        with pytest.raises(HfSslError, match=f"{reason} .*'projector.3.bias'"):
             AutoModel.from_pretrained(tmp_path)

@@ -224,34 +224,111 @@ def test_the_drawn_mix_comes_from_torchs_generator():
     torch.testing.assert_close(model(views()).loss, model(views(), mix).loss, rtol=0, atol=0)
 
 
-def test_what_follows_a_step_happens_after_it():
-    model = small_model("contrastive_queue")
+def test_the_queue_and_the_slow_copy_move_after_the_step():
+    """Bug: keys that are enqueued before they are compared, so that each is its own negative."""
+    model = small_model("moco", momentum=0.75)
     output = model(views())
-    before = model.queue.clone()
-    model.after_step(output, progress=1.0)
-    torch.testing.assert_close(model.queue[:, :18], before[:, 6:])
-    torch.testing.assert_close(model.queue[:, 18:], F.normalize(output.embeddings[1][0]))
+    before = model.queue.keys.clone()
+    with torch.no_grad():
+        for parameter in (*model.backbone.parameters(), *model.projector.parameters()):
+            parameter.add_(1.0)
+    model.after_step(output, progress=0.5)
+    keys = nn.functional.normalize(output.embeddings[1][0], dim=-1)
+    torch.testing.assert_close(model.queue.keys[..., :6], keys.mT)
+    torch.testing.assert_close(model.queue.keys[..., 6:], before[..., 6:], rtol=0, atol=0)
+    assert model.queue.position == 6
+    for slow, fast in zip(model.momentum_encoder.projector.parameters(), model.projector.parameters(), strict=True):
+        torch.testing.assert_close(slow, fast - 0.75)
+    for _ in range(3):
+        model.after_step(output, progress=0.5)
+    assert model.queue.position == 0
+    still = small_model("moco+cosine", momentum=0.5)
+    still.after_step(still(views()), progress=1.0)
+    weights = small_model("moco+cosine", momentum=0.5).momentum_encoder.projector[0].weight
+    torch.testing.assert_close(still.momentum_encoder.projector[0].weight, weights, rtol=0, atol=0)
 
 
-def test_directions_are_averaged_not_joined():
+def test_keys_pass_no_gradient_and_their_batch_statistics_are_split():
+    """Bug: a query that recognises its key by the statistics of the batch they share."""
+    model = small_model("moco", key_batch_norm_groups=2)
+    images = views(8)[:, 0]
+    parts = [small_model("moco", key_batch_norm_groups=1).key(part) for part in images.chunk(2)]
+    torch.testing.assert_close(model.key(images), torch.cat(parts, dim=1))
+    assert not model.key(images).requires_grad
+    assert not any(parameter.requires_grad for parameter in model.momentum_encoder.parameters())
+    reloaded = type(model)(model.config)
+    assert not any(parameter.requires_grad for parameter in reloaded.momentum_encoder.parameters())
+
+
+def test_directions_are_not_joined():
     """Bug: directions concatenated along the batch, which makes each other's rows negatives."""
-    model = small_model("contrastive_predictor", num_heads=1)
+    model = small_model("moco_v3")
     output = model(views())
-    each = [F.normalize(z[:, 0]) for z in output.embeddings]
-    labels = torch.arange(6)
-    costs = [nn.functional.cross_entropy(a @ b.mT / 0.2, labels) for a, b in zip(*each, strict=True)]
-    torch.testing.assert_close(output.loss, torch.stack(costs).mean())
+    (query_a, query_b), (key_b, key_a) = (side[:, 0] for side in output.embeddings)
+    torch.testing.assert_close(output.loss.detach(), F.moco_v3(query_a, query_b, key_a, key_b, 0.2))
+    model = small_model("simsiam")
+    output = model(views())
+    (prediction_a, prediction_b), (z_b, z_a) = (side[:, 0] for side in output.embeddings)
+    torch.testing.assert_close(output.loss.detach(), F.simsiam(prediction_a, prediction_b, z_a, z_b))
 
 
-def test_a_learned_temperature_has_the_shape_of_the_scores():
-    model = small_model("contrastive_adaptive_heads", queue_length=10)
+def test_the_methods_are_their_functions():
+    """Bug: an arrangement that pairs the wrong rows, or a temperature that does not arrive."""
+    output = small_model("simclr", temperature=0.3)(views())
+    z_a, z_b = (side[0, 0] for side in output.embeddings)
+    torch.testing.assert_close(output.loss.detach(), F.nt_xent(z_a, z_b, 0.3))
+    model = small_model("moco", temperature=0.3)
+    output = model(views())
+    query, key = (side[0, 0] for side in output.embeddings)
+    torch.testing.assert_close(output.loss.detach(), F.moco(query, key, model.queue.keys[0], 0.3))
+
+
+@pytest.mark.parametrize(
+    ("name", "positive", "negative"),
+    [
+        ("amcl_simclr", (1, 3, 12), (1, 3, 12, 10)),
+        ("amcl_moco", (1, 3, 6), (1, 3, 6, 24)),
+        ("amcl_barlow_twins", (1, 3, 8), (1, 3, 8, 7)),
+    ],
+)
+def test_a_learned_temperature_has_the_shape_of_the_scores(name, positive, negative):
+    model = small_model(name)
     anchors, targets = (torch.randn(1, 3, 6, 8) for _ in range(2))
     temperature = model.temperature(model, anchors, targets)
-    assert temperature.positive.shape == (1, 3, 6) and temperature.negative.shape == (1, 3, 6, 5 + 10)
+    assert temperature.positive.shape == positive and temperature.negative.shape == negative
     assert not model.temperature.is_constant
+    low, high = model.config.temperature_range
+    assert all(bool(((low < tau) & (tau < high)).all()) for tau in temperature)
 
 
-@pytest.mark.parametrize("name", ["mixed_barlow_twins", "contrastive_adaptive_heads"])
+def test_a_detached_temperature_does_not_move_the_embeddings():
+    gradients = []
+    for detach in (False, True):
+        model = small_model("amcl_simclr", detach_temperature=detach)
+        anchors, targets = (torch.randn(1, 3, 6, 8, requires_grad=True) for _ in range(2))
+        model.temperature(model, anchors, targets).negative.sum().backward()
+        gradients.append(anchors.grad)
+        assert model.temperature.phi[0].weight.grad is not None
+    assert gradients[0] is not None and gradients[1] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sentence"),
+    [
+        ("simclr", {"temperature": 0.0}, "positive"),
+        ("amcl_simclr", {"temperature_range": (1.0, 0.1)}, "rising"),
+        ("moco", {"queue_length": -1}, "queue_length"),
+        ("moco", {"momentum": 1.5}, "momentum"),
+        ("moco_v3", {"amcl_objective": "hard", "num_heads": 2, "temperature_range": (0.1, 1.0)}, "needs a queue"),
+        ("amcl_simclr", {"amcl_objective": "sof"}, "Did you mean 'soft'"),
+    ],
+)
+def test_settings_of_a_method_that_contradict_are_refused(name, settings, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        small_model(name, **settings)
+
+
+@pytest.mark.parametrize("name", ["mixed_barlow_twins", "moco+amcl+mix"])
 def test_the_forward_pass_compiles_in_one_piece(name):
     """Bug: a Python branch on a tensor's value, which waits for the device at every step."""
     model = small_model(name)
@@ -316,6 +393,6 @@ def test_plain_auto_classes_know_our_models(first, tmp_path):
 
 
 def test_every_door_of_the_base_class_was_tried():
-    overridden = {name for model, _ in BUILDERS.values() for name in vars(model)}
-    doors = "build build_temperature bank sides items arrange objective fast mix after_step"
+    overridden = {name for model, _ in BUILDERS.values() for kind in model.__mro__[:3] for name in vars(kind)}
+    doors = "build bank sides anchor items learned_items arrange objective fast mix after_step constant_temperature"
     assert set(doors.split()) <= overridden

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from tiny import small_model
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
+from hf_ssl.auto import AutoSSLModel
 from hf_ssl.errors import HfSslError, UsageError
-from hf_ssl.modeling import AutoSSLModel
 from hf_ssl.repository import load_weights, open_model, publish_folder, published_config, publishing, refresh_card
 from hf_ssl.small_stem import SmallStemConfig, SmallStemModel, adapt_stem
 

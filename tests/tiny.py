@@ -43,13 +43,7 @@ def collapsed(name: str, rows: int) -> float | None:
     if "amcl" in name or "temperature" in name:
         return None
     base = name.split("+")[0]
-    costs = {
-        "barlow_twins": 8.0,
-        "mixed_barlow_twins": 8.0,
-        "simclr": math.log(2 * rows - 1),
-        "moco_v3": 4 * 0.2 * math.log(rows),
-        "simsiam": -1.0,
-    }
+    costs = {"barlow_twins": 8.0, "mixed_barlow_twins": 8.0, "simclr": math.log(2 * rows - 1)}
     return costs.get(base)
 
 

@@ -77,13 +77,13 @@ class BarlowTwinsModel(SSLModel):
         config = self.config
         return F.barlow_twins(z_a, z_b, config.redundancy_weight, config.standardization, config.normalize_embeddings)
 
-    def mix(self, z_mix: Tensor, z_a: Tensor, z_b: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
+    def mix(self, z_mix: Tensor, anchors: Tensor, targets: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
         """`redundancy_weight` times the squared distance of the mix's correlations from the mixed correlations."""
         config = self.config
         consistency = F.mix_consistency(
             z_mix,
-            z_a,
-            z_b,
+            anchors[0],
+            targets[0],
             alpha,
             permutation,
             config.mix_target,

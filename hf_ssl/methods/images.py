@@ -48,6 +48,13 @@ class ImageModel(SSLModel):
             return F.soft_contrast(scores, temperature, config.beta, width)
         return F.hard_contrast(scores, temperature, config.beta, width, config.amcl_top_k)
 
-    def mix(self, z_mix: Tensor, z_a: Tensor, z_b: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
-        """Mean squared distance of the mix's similarities to both views from the mixed similarities."""
-        return F.mix_similarity(z_mix, z_a, z_b, alpha, permutation, references=(z_a, z_b))
+    def mix(self, z_mix: Tensor, anchors: Tensor, targets: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
+        """Mean squared distance of the mix's similarities to the references from the mixed similarities."""
+        both_ways = len(anchors) > 1  # then view b was embedded as an anchor too
+        second = anchors[1] if both_ways else targets[0]
+        references = self.mix_references(anchors[0], targets[0])
+        return F.mix_similarity(z_mix, anchors[0], second, alpha, permutation, references)
+
+    def mix_references(self, anchors: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """What a mixed image's similarities are taken to: the targets, which are constants where sides differ."""
+        return (targets.detach(),)

@@ -1,9 +1,9 @@
-"""MoCo (He et al., 2020, https://huggingface.co/papers/1911.05722; version 2, https://huggingface.co/papers/2003.04297;
-version 3, Chen et al., 2021, https://huggingface.co/papers/2104.02057).
+"""MoCo (He et al., 2020, https://huggingface.co/papers/1911.05722).
 
 A query should be told from many keys by its likeness to the key of the same image. Keys come from a slow copy of the
-network. With a queue (version 2) the negatives are the keys of earlier steps; without (version 3) they are those of the
-batch, a predictor follows the projector, and each view is query and key in turn.
+network. With a queue the negatives are the keys of earlier steps (version 2,
+https://huggingface.co/papers/2003.04297); without they are those of the batch, a predictor follows the projector, and
+each view is query and key in turn (version 3, https://huggingface.co/papers/2104.02057).
 """
 
 from typing import Any, Literal
@@ -71,6 +71,7 @@ class MoCoModel(ImageModel):
     """With a queue N = B anchors and M = K negatives; without V = 2 directions of N = B and M = B - 1."""
 
     config_class = MoCoConfig
+    default_weight_decay = 1e-4
     config: MoCoConfig
 
     def build(self) -> None:
@@ -83,7 +84,7 @@ class MoCoModel(ImageModel):
         if config.queue_length:
             self.queue = KeyQueue(config.num_heads, width, config.queue_length)
         if config.predictor_dims:
-            self.predictor = Predictor(width, config.predictor_dims, config.num_heads)
+            self.predictor = Predictor(width, config.predictor_dims, config.num_heads, norm=config.projector_norm)
 
     @property
     def bank(self) -> Tensor | None:
@@ -120,10 +121,6 @@ class MoCoModel(ImageModel):
         """InfoNCE; without a queue the sum of both directions times 2 T, as version 3 has it."""
         cost = super().objective(scores, temperature)
         return cost if self.config.queue_length else 4 * (self.config.temperature or 1.0) * cost
-
-    def mix(self, z_mix: Tensor, z_a: Tensor, z_b: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
-        """Mean squared distance of the mix's similarities to the keys from the mixed similarities."""
-        return F.mix_similarity(z_mix, z_a, z_b, alpha, permutation, references=(z_b.detach(),))
 
     def after_step(self, output: SSLOutput, progress: float) -> None:
         """Let the slow copy follow, and queue the keys that were just compared."""

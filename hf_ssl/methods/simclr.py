@@ -26,12 +26,17 @@ class SimCLRModel(ImageModel):
     """N = 2B anchors, both views, with M = 2B - 2 negatives each, both views of all other images."""
 
     config_class = SimCLRConfig
+    default_weight_decay = 1e-4
     config: SimCLRConfig
 
     def arrange(self, items_a: Tensor, items_b: Tensor, bank: Tensor | None = None) -> F.PairScores:
         """Part the similarities of all views with all views."""
         items = torch.cat([items_a, items_b], dim=-2)
         return F.split_views(F.inner_products(items, items))
+
+    def mix_references(self, anchors: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """Both views, since neither is the target."""
+        return anchors, targets
 
     def fast(self, z_a: Tensor, z_b: Tensor) -> Tensor | None:
         """NT-Xent a block of anchors at a time."""

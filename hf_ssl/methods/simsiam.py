@@ -36,7 +36,9 @@ class SimSiamModel(ImageModel):
     def build(self) -> None:
         """Make the predictor."""
         config = self.config
-        self.predictor = Predictor(config.projector_dims[-1], config.predictor_dims, config.num_heads)
+        self.predictor = Predictor(
+            config.projector_dims[-1], config.predictor_dims, config.num_heads, norm=config.projector_norm
+        )
 
     def anchor(self, images: Tensor) -> Tensor:
         """Predict from the embedding."""
@@ -62,7 +64,3 @@ class SimSiamModel(ImageModel):
             return F.soft_agreement(scores.positive, temperature.positive, config.beta)
         width = config.projector_dims[-1]
         return F.hard_agreement(scores.positive, temperature.positive, config.beta, width)
-
-    def mix(self, z_mix: Tensor, z_a: Tensor, z_b: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
-        """Mean squared distance of the mix's similarities to the predicted side from the mixed similarities."""
-        return F.mix_similarity(z_mix, z_a, z_b, alpha, permutation, references=(z_b.detach(),))
