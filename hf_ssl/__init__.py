@@ -40,7 +40,8 @@ if TYPE_CHECKING:
         SimSiamConfig,
         SimSiamModel,
     )
-    from hf_ssl.modeling import SSLModel, SSLOutput
+    from hf_ssl.modeling import SSLModel
+    from hf_ssl.outputs import SSLOutput
 
 __version__ = "0.1.0"
 
@@ -80,7 +81,7 @@ _HOMES = {
     "HfSslError": "errors",
     "SSLConfig": "configuration",
     "SSLModel": "modeling",
-    "SSLOutput": "modeling",
+    "SSLOutput": "outputs",
     "UsageError": "errors",
     "load_features": "hub.load",
 }

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from hf_ssl import functional as F
 from hf_ssl.configuration import SSLConfig
 
+BOUND, BINS = 0.01, 20  # of the range's width; bars of a histogram over the range
+
 
 class HeadLinear(nn.Module):
     """C linear layers side by side, each initialised as torch's Linear.
@@ -119,6 +121,10 @@ class Temperature(nn.Module):
         """Return a number, or `PairScores` of numbers for the model's scores of (V, C, B, D) embeddings."""
         raise NotImplementedError
 
+    def readings(self, model: nn.Module, anchors: Tensor, targets: Tensor) -> dict[str, Any]:
+        """Say what the temperatures of these embeddings are, for a log; nothing where they are constant."""
+        return {}
+
 
 class AdaptiveTemperature(Temperature):
     """One learned temperature for each pair, from one perceptron that all heads share (AMCL, eq. 3).
@@ -137,6 +143,17 @@ class AdaptiveTemperature(Temperature):
             anchors, targets = anchors.detach(), targets.detach()
         agreement = model.arrange(*(model.learned_items(z, self.phi) for z in (anchors, targets)), self.bank(model))
         return F.temperatures(agreement, self.low, self.high)
+
+    @torch.no_grad()
+    def readings(self, model: Any, anchors: Tensor, targets: Tensor) -> dict[str, Any]:
+        """Mean, share within 1 % of the range's width of a bound, and a histogram over the range."""
+        temperatures = torch.cat([tau.flatten() for tau in self(model, anchors, targets)])
+        place = (temperatures - self.low) / (self.high - self.low)
+        return {
+            "temperature_mean": float(temperatures.mean()),
+            "temperature_at_bound": float(((place < BOUND) | (place > 1 - BOUND)).float().mean()),
+            "temperature_histogram": torch.histc(place.float().cpu(), BINS, 0.0, 1.0).int().tolist(),
+        }
 
     def bank(self, model: Any) -> Tensor | None:
         """What the perceptron makes of the rows that every anchor is compared with."""

@@ -9,14 +9,12 @@ A method fills in `items`, `arrange` and `objective`, and overrides what else is
 what follows an optimizer step (a momentum encoder, a queue) moves in `after_step`.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 
 from hf_ssl import distributed
 from hf_ssl import functional as F
@@ -25,19 +23,7 @@ from hf_ssl.configuration import SSLConfig
 from hf_ssl.errors import HfSslError, UsageError, listing
 from hf_ssl.functional.precision import lift, without_autocast
 from hf_ssl.heads import AdaptiveTemperature, ConstantTemperature, Temperature, build_projector
-
-
-@dataclass
-class SSLOutput(ModelOutput):
-    """What a forward pass gives.
-
-    loss: () to minimise; terms: name -> () detached summands of the loss, weights included;
-    embeddings: detached anchors and targets of the global batch, each (V, C, B, D).
-    """
-
-    loss: Tensor | None = None
-    terms: dict[str, Tensor] | None = None
-    embeddings: tuple[Tensor, Tensor] | None = None
+from hf_ssl.outputs import SSLOutput
 
 
 class SSLModel(PreTrainedModel):
@@ -125,6 +111,9 @@ class SSLModel(PreTrainedModel):
         anchors and targets are those of the unblended views, (V, C, B, D).
         """
         raise NotImplementedError(f"{type(self).__name__} has no mix term")
+
+    def check_data(self, batch_size: int, rows: int | None) -> None:
+        """Refuse a global batch or a number of images (None: unknown) that the method cannot work with."""
 
     def after_step(self, output: SSLOutput, progress: float) -> None:
         """Follow an optimizer step; `progress` is the share of the run that is done, in (0, 1]."""

@@ -76,6 +76,8 @@ def _parser_type(annotation: Any) -> Any:
         plain = list[float] if "float" in str(typing.get_args(sequence)) else list[int]
     elif float in origins:
         plain = float
+    elif typing.Literal in origins:
+        plain = next(iter(members))
     elif len(origins) == 1:
         plain = origins.pop()
     else:

@@ -69,6 +69,7 @@ def _run(options: PretrainOptions, command: Sequence[str], interruption: Interru
     if arguments.init_from:
         load_weights(model, arguments.init_from)
     refuse_batch_size(arguments.batch_size, source.num_rows, accelerator.num_processes)
+    model.check_data(arguments.batch_size, source.num_rows)
     per_epoch = source.num_rows and source.num_rows // arguments.batch_size
     mixes = bool(model.config.mix_weight)
     if mixes and arguments.mix_group_size is None and arguments.resume != "never":

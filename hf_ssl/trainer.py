@@ -121,7 +121,8 @@ def pretrain(
         progress.stopped = distributed.any_process(interruption.asked) and not done
         saving = done or progress.stopped or plan.due(plan.save_every, progress.step)
         if saving or progress.step == 1 or plan.due(plan.log_every, progress.step):
-            watch.step(progress.step, batch.epoch, output, learning_rate)
+            extra = model.temperature.readings(model, *output.embeddings)
+            watch.step(progress.step, batch.epoch, output, learning_rate, extra)
         if probe is not None and plan.due(plan.evaluate_every, progress.step):
             evaluate(probe)
         if saving:

@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 from hf_ssl import functional as F
 from hf_ssl.errors import HfSslError
-from hf_ssl.modeling import SSLOutput
+from hf_ssl.outputs import SSLOutput
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 REMEDY = "lower --learning_rate, lengthen --warmup_epochs, or train in float32. What was saved before is unharmed."
 READING_ROWS = 512  # of a batch: enough for a reading, and cheap at any batch size
+MOST_AT_BOUND = 0.95  # share of temperatures above which they no longer adapt
 PLAIN_LINE_SECONDS = 10  # between progress lines where there is no terminal to draw a bar on
 
 
@@ -42,7 +43,7 @@ class Watch:
         self.folder = folder
         self.total_steps = total_steps
         self.images_per_step = images_per_step
-        self.waited = 0.0
+        self.waited, self.warned = 0.0, False
         self.since, self.steps = time.perf_counter(), 0
         self.last_plain_line = -math.inf
         self.started, self.start_step = time.perf_counter(), start_step
@@ -65,8 +66,10 @@ class Watch:
             yield item
             self.bar.update()
 
-    def step(self, step: int, epoch: int, output: SSLOutput, learning_rate: float) -> dict[str, Any]:
-        """Log one optimizer step (counted from 1).
+    def step(
+        self, step: int, epoch: int, output: SSLOutput, learning_rate: float, extra: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Log one optimizer step (counted from 1), with `extra` readings of the method.
 
         Raises:
             HfSslError: if the loss is not a finite number, naming the step and the terms.
@@ -80,7 +83,14 @@ class Watch:
             )
         now = time.perf_counter()
         seconds = max(now - self.since, 1e-9)
-        readings = self.readings(output)
+        readings = {**self.readings(output), **(extra or {})}
+        if readings.get("temperature_at_bound", 0) > MOST_AT_BOUND and not self.warned:
+            self.warned = True
+            logger.warning(
+                "%.0f %% of the learned temperatures are at a bound: widen --temperature_range, raise --beta, or take "
+                "--amcl_objective soft.",
+                100 * readings["temperature_at_bound"],
+            )
         line = {
             "step": step,
             "epoch": epoch,
@@ -96,7 +106,7 @@ class Watch:
         self.write(line)
         self.accelerator.log(
             {"loss": loss, **{f"terms/{k}": v for k, v in terms.items()}, "learning_rate": learning_rate}
-            | {f"readings/{k}": v for k, v in readings.items()}
+            | {f"readings/{k}": v for k, v in readings.items() if isinstance(v, float)}
             | {k: line[k] for k in ("images_per_second", "data_wait")},
             step=step,
         )

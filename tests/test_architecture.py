@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [  # from the ground up; a module imports from lower floors and, within one package, without circles
     "errors files functional hub.card interruption preprocessing registration seeds small_stem",
     "arguments augmentations checkpoint configuration distributed recipe runlog",
-    "backbone data heads plan report",
+    "backbone data heads outputs plan report",
     "evaluation inputs modeling momentum",
     "methods monitor optim repository watch",
     "auto hub.load hub options preflight trainer",
@@ -33,7 +33,7 @@ HOMES = {  # library -> the only rooms that import it
     "skimage": "data.embedded",
     "timm": "backbone distributed optim repository small_stem",
     "torch.distributed": "distributed",
-    "transformers": "auto configuration evaluate methods modeling options repository small_stem",
+    "transformers": "auto configuration evaluate methods modeling options outputs repository small_stem",
 }
 PURE = {"functional": {"torch"}, "augmentations": {"torch", "yaml"}, "hub.card": {"jinja2"}, "registration": set()}
 HUB_WRITES = {"HfApi", "create_commit", "create_repo", "push_to_hub", "upload_file", "upload_folder"}

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 from hf_ssl import checkpoint, records
 from hf_ssl.cli import main
 from hf_ssl.data import open_source
+from hf_ssl.heads import AdaptiveTemperature
+from hf_ssl.methods import METHODS
 from hf_ssl.watch import Watch
 
 STEPS = 8
@@ -345,3 +347,44 @@ def test_compiling_keeps_the_weights_names_and_says_when_it_cannot(unbroken, tmp
     run(tmp_path, "--compile")
     assert "no compiler found" in capsys.readouterr().err
     assert losses(tmp_path) == losses(unbroken)
+
+
+METHOD_WORDS = {
+    "moco": ["--queue_length", "32"],
+    "amcl_moco": ["--queue_length", "32"],
+    "moco_v3": ["--predictor_dims", "16", "8"],
+    "simsiam": ["--predictor_dims", "4", "8"],
+}
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if "mixed" not in name])
+def test_every_method_resumes_exactly_with_all_it_keeps(tmp_path, monkeypatch, method):
+    """Bug: a queue, a slow copy or a temperature that is not part of the state."""
+    words = ["--method", method, *METHOD_WORDS.get(method, []), "--mix_weight", "0.5", "--max_steps", "5"]
+    run(tmp_path / "whole", *words)
+
+    def killed():
+        raise KeyboardInterrupt
+
+    break_at(monkeypatch, 4, killed)
+    run(tmp_path / "broken", *words, expect=130)
+    run(tmp_path / "broken", *words)
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    if "amcl" in method:
+        readings = lines(tmp_path / "whole")[-1]["readings"]
+        assert sum(readings["temperature_histogram"]) > 0 and 0 <= readings["temperature_at_bound"] <= 1
+
+
+def test_a_queue_that_does_not_fit_is_refused_or_said(tmp_path, capsys):
+    run(tmp_path / "odd", "--method", "moco", "--queue_length", "100", expect=2)
+    assert "the nearest is 96" in capsys.readouterr().err
+    run(tmp_path / "long", "--method", "moco", "--max_steps", "1")
+    assert "longer than the data" in capsys.readouterr().err
+
+
+def test_temperatures_at_their_bound_are_said_once(tmp_path, capsys, monkeypatch):
+    run(tmp_path / "well", "--method", "amcl_simclr")
+    assert "are at a bound" not in capsys.readouterr().err
+    monkeypatch.setattr(AdaptiveTemperature, "readings", lambda *_: {"temperature_at_bound": 0.96})
+    run(tmp_path / "ill", "--method", "amcl_simclr")
+    assert capsys.readouterr().err.count("96 % of the learned temperatures are at a bound") == 1

@@ -136,6 +136,14 @@ RECIPES: dict[str, Recipe] = {
             view_b=dataclasses.replace(_LARGE, blur=0.1, solarize=0.2),
             interpolation="bicubic",
         ),
+        symmetric("moco_v2", ViewRecipe(crop_scale=(0.2, 1.0), blur=0.5)),
+        Recipe(
+            "moco_v3",
+            view_a=dataclasses.replace(_LARGE, crop_scale=(0.2, 1.0), blur=1.0),
+            view_b=dataclasses.replace(_LARGE, crop_scale=(0.2, 1.0), blur=0.1, solarize=0.2),
+            interpolation="bicubic",
+        ),
     )
 }
-"""Mixed Barlow Twins' small recipes (2312.02151) and BYOL's asymmetric one, which Barlow Twins uses (2006.07733)."""
+"""Mixed Barlow Twins' small recipes (2312.02151), BYOL's asymmetric one, which Barlow Twins uses (2006.07733), and
+those of MoCo v2 (2003.04297) and v3 (2104.02057)."""

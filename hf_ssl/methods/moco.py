@@ -6,6 +6,7 @@ https://huggingface.co/papers/2003.04297); without they are those of the batch, 
 each view is query and key in turn (version 3, https://huggingface.co/papers/2104.02057).
 """
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -18,8 +19,10 @@ from hf_ssl.configuration import setting
 from hf_ssl.errors import UsageError
 from hf_ssl.heads import Predictor
 from hf_ssl.methods.images import ImageConfig, ImageModel
-from hf_ssl.modeling import SSLOutput
 from hf_ssl.momentum import KeyQueue, MomentumEncoder
+from hf_ssl.outputs import SSLOutput
+
+logger = logging.getLogger(__name__)
 
 KEY_GROUPS, KEY_GROUPS_ROWS = 8, 64  # groups of keys on one process, from this batch size on
 
@@ -121,6 +124,21 @@ class MoCoModel(ImageModel):
         """InfoNCE; without a queue the sum of both directions times 2 T, as version 3 has it."""
         cost = super().objective(scores, temperature)
         return cost if self.config.queue_length else 4 * (self.config.temperature or 1.0) * cost
+
+    def check_data(self, batch_size: int, rows: int | None) -> None:
+        """Raise UsageError for a queue that the global batch does not divide; warn of one longer than the data."""
+        length = self.config.queue_length
+        if length % batch_size:
+            nearest = max(1, round(length / batch_size)) * batch_size
+            raise UsageError(
+                f"--queue_length {length} is not a multiple of --batch_size {batch_size}: the nearest is {nearest}."
+            )
+        if rows is not None and length > rows:
+            logger.warning(
+                "The queue of %d keys is longer than the data of %d images: some negatives will be the image itself.",
+                length,
+                rows,
+            )
 
     def after_step(self, output: SSLOutput, progress: float) -> None:
         """Let the slow copy follow, and queue the keys that were just compared."""
