@@ -32,7 +32,7 @@ HOMES = {  # library -> the only rooms that import it
     "sklearn": "data.embedded",
     "skimage": "data.embedded",
     "timm": "backbone distributed optim repository small_stem",
-    "torch.distributed": "distributed",
+    "torch.distributed": "benchmarks.two_processes distributed",
     "transformers": "auto configuration evaluate methods modeling options outputs repository small_stem",
 }
 PURE = {"functional": {"torch"}, "augmentations": {"torch", "yaml"}, "hub.card": {"jinja2"}, "registration": set()}

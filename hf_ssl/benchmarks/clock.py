@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,14 +52,21 @@ def compare(
             cpu[name].append((time.process_time() - cpu_began) / repeats[name])
             wall[name].append((time.perf_counter() - wall_began) / repeats[name])
     return {
-        name: Timing(
-            ratio_wall=_median_ratio(wall[baseline], wall[name]),
-            ratio_cpu=_median_ratio(cpu[baseline], cpu[name]),
-            milliseconds=1000 * statistics.median(wall[name]),
-            baseline_milliseconds=1000 * statistics.median(wall[baseline]),
+        name: ratios(
+            list(zip(wall[baseline], cpu[baseline], strict=True)), list(zip(wall[name], cpu[name], strict=True))
         )
         for name in variants
     }
+
+
+def ratios(baseline: Sequence[tuple[float, float]], variant: Sequence[tuple[float, float]]) -> Timing:
+    """Median ratios of the same rounds' (wall, CPU) seconds of one call, and both medians of wall time."""
+    return Timing(
+        ratio_wall=_median_ratio([wall for wall, _ in baseline], [wall for wall, _ in variant]),
+        ratio_cpu=_median_ratio([cpu for _, cpu in baseline], [cpu for _, cpu in variant]),
+        milliseconds=1000 * statistics.median(wall for wall, _ in variant),
+        baseline_milliseconds=1000 * statistics.median(wall for wall, _ in baseline),
+    )
 
 
 def _repeats(variant: Callable[[], object]) -> int:

@@ -4,7 +4,6 @@ The formulas form every D x D matrix and copy its off-diagonal, as the papers' a
 beside them where that package is installed.
 """
 
-import importlib.util
 import platform
 from collections.abc import Callable
 from functools import partial
@@ -14,15 +13,14 @@ import torch
 from torch import Tensor
 
 from hf_ssl import functional as F
-from hf_ssl.benchmarks.clock import Timing, compare, peak_memory, threads
+from hf_ssl.benchmarks.clock import compare, peak_memory, threads
+from hf_ssl.benchmarks.rows import Row, absent_row, embeddings, installed, time_row, with_gradients
 
 WEIGHT, MIX_WEIGHT, ALPHA, TEMPERATURE = 0.0051, 4.0, 0.3, 0.1
 BARLOW_TWINS = ((256, 2048, 4.0), (256, 4096, 12.0), (1024, 1024, 0.95))  # B, D, the ratio to reach
 MIXED = ((256, 1024, 6.0), (256, 4096, 25.0))
 NT_XENT = ((2048, 128, 2.0),)
 PEAKS = (("barlow_twins", 1024, 8192, 5.0), ("nt_xent", 4096, 128, 5.0))
-
-Row = dict[str, Any]
 
 
 def losses(rounds: int = 5) -> dict[str, Any]:
@@ -134,35 +132,3 @@ def published_nt_xent(z_a: Tensor, z_b: Tensor) -> Tensor:
     views, rows = len(items), torch.arange(len(z_a))
     others = scores[~torch.eye(views, dtype=torch.bool)].view(views, views - 1)
     return torch.nn.functional.cross_entropy(others, torch.cat([rows + len(rows) - 1, rows]))
-
-
-def embeddings(count: int, batch: int, width: int) -> list[Tensor]:
-    """Independent normal embeddings (B, D) that ask for gradients."""
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randn(batch, width, generator=generator).requires_grad_() for _ in range(count)]
-
-
-def with_gradients(objective: Callable[[], Tensor], *inputs: Tensor) -> Callable[[], None]:
-    """Return a call that computes `objective` and the gradients of `inputs`."""
-
-    def call() -> None:
-        for z in inputs:
-            z.grad = None
-        objective().backward()
-
-    return call
-
-
-def installed(package: str) -> bool:
-    """Whether a peer can be measured here."""
-    return importlib.util.find_spec(package) is not None
-
-
-def time_row(name: str, baseline: str, timing: Timing, bar: float) -> Row:
-    """Make a row of times."""
-    return {"name": name, "baseline": baseline, **timing._asdict(), "bar": bar}
-
-
-def absent_row(name: str, baseline: str, bar: float) -> Row:
-    """Make a row without times: a peer that is not installed, or a reading that is not a time."""
-    return {"name": name, "baseline": baseline, **dict.fromkeys(Timing._fields), "bar": bar}

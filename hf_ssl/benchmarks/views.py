@@ -16,7 +16,7 @@ from torchvision import transforms
 
 from hf_ssl.augmentations import get_recipe, make_views
 from hf_ssl.benchmarks.clock import compare, threads
-from hf_ssl.benchmarks.losses import Row, absent_row, installed, time_row
+from hf_ssl.benchmarks.rows import Row, absent_row, installed, time_row
 
 BATCH, SIZE = 256, 32
 PIL_BAR, PEER_BAR = 4.5, 1.3  # how many times the images a second of torchvision on PIL, and of any peer
