@@ -42,7 +42,7 @@ def run(rounds: int) -> list[Row]:
     rows = []
     for share, bar in CASES:
         with tempfile.TemporaryDirectory() as folder:
-            mp.start_processes(measure, (share, rounds, folder), nprocs=PROCESSES, start_method="spawn")
+            mp.spawn(measure, (share, rounds, folder), nprocs=PROCESSES)
             timing = Timing(*json.loads((Path(folder) / "timing.json").read_text()))
         name = f"barlow_twins on {PROCESSES} processes, {share} rows each, D {WIDTH}"
         rows.append(time_row(name, "summed cross-correlation", timing, bar))
