@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from hf_ssl import distributed
 from hf_ssl import functional as F
@@ -42,7 +42,7 @@ def run(rounds: int) -> list[Row]:
     rows = []
     for share, bar in CASES:
         with tempfile.TemporaryDirectory() as folder:
-            mp.spawn(measure, (share, rounds, folder), nprocs=PROCESSES)
+            spawn(measure, (share, rounds, folder), nprocs=PROCESSES)
             timing = Timing(*json.loads((Path(folder) / "timing.json").read_text()))
         name = f"barlow_twins on {PROCESSES} processes, {share} rows each, D {WIDTH}"
         rows.append(time_row(name, "summed cross-correlation", timing, bar))
