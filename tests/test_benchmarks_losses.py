@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_ssl import functional as F
-from hf_ssl.benchmarks import clock, losses
+from hf_ssl.benchmarks import amcl, clock, losses, two_processes
 
 
 class Machine:
@@ -87,6 +87,9 @@ def test_rows_are_json_and_say_what_they_compare(monkeypatch):
     monkeypatch.setattr(
         losses, "peak_memory", lambda target, objective, variant, *sizes: 1 if variant == "hf_ssl" else 10
     )
+    row = losses.absent_row("another", "formula", 1.0)
+    monkeypatch.setattr(losses.amcl, "run", lambda rounds: [row])
+    monkeypatch.setattr(losses.two_processes, "run", lambda rounds: [row])
     report = losses.losses(rounds=1)
     assert json.loads(json.dumps(report)) == report
     fields = {"name", "baseline", "ratio_wall", "ratio_cpu", "milliseconds", "baseline_milliseconds", "bar"}
@@ -95,8 +98,7 @@ def test_rows_are_json_and_say_what_they_compare(monkeypatch):
         *["formula", "lightly"],
         "formula",
         *["formula", "lightly"],
-        "formula",
-        "formula",
+        *["formula"] * 4,
     ]
     assert report["rows"][-1]["ratio_memory"] == pytest.approx(10) and report["rows"][-1]["bar"] == 5
 
@@ -105,3 +107,15 @@ def test_an_absent_peer_has_a_row_without_times(monkeypatch):
     monkeypatch.setattr(losses, "installed", lambda package: False)
     ours, peer = losses.two_view_rows("nt_xent", 8, 24, 4.0, rounds=1)
     assert peer["baseline"] == "lightly" and peer["ratio_cpu"] is None and ours["ratio_cpu"] > 0
+
+
+def test_amcl_with_gathered_pairs_is_amcl():
+    z_a, z_b = (torch.stack(views) for views in amcl.heads(2, 5))
+    phi = torch.nn.Linear(amcl.WIDTH, amcl.WIDTH)
+    torch.testing.assert_close(amcl.amcl(z_a, z_b, phi, gather=True), amcl.amcl(z_a, z_b, phi, gather=False))
+
+
+def test_a_summed_cross_correlation_is_barlow_twins_on_one_process(monkeypatch):
+    monkeypatch.setattr(two_processes.dist, "all_reduce", lambda total: total.mul_(2))  # the other process is alike
+    z_a, z_b = losses.embeddings(2, 6, 10)
+    torch.testing.assert_close(two_processes.summed(z_a, z_b), F.barlow_twins(z_a, z_b, two_processes.WEIGHT))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hf_ssl import functional as F
+from hf_ssl.benchmarks import amcl, two_processes
 from hf_ssl.benchmarks.clock import compare, peak_memory, threads
 from hf_ssl.benchmarks.rows import Row, absent_row, embeddings, installed, time_row, with_gradients
 
@@ -35,7 +36,8 @@ def run(rounds: int = 5) -> list[Row]:
         rows = [row for sizes in BARLOW_TWINS for row in two_view_rows("barlow_twins", *sizes, rounds)]
         rows += [mixed_row(*sizes, rounds) for sizes in MIXED]
         rows += [row for sizes in NT_XENT for row in two_view_rows("nt_xent", *sizes, rounds)]
-        return [*rows, *(peak_row(*peak) for peak in PEAKS)]
+        rows += [peak_row(*peak) for peak in PEAKS]
+        return [*rows, *amcl.run(rounds), *two_processes.run(rounds)]
 
 
 def two_view_rows(objective: str, batch: int, width: int, bar: float, rounds: int) -> list[Row]:

@@ -48,7 +48,11 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor) -> Tensor:
     """
     same_shape(z_a=z_a, z_b=z_b)
     if not isinstance(temperature, Tensor):
-        return closed_form(partial(nt_xent_form, temperature=temperature), z_a, z_b)
+        form = partial(nt_xent_form, temperature=temperature)
+        if z_a.device.type != "cpu" or z_a.ndim == 2:
+            return closed_form(form, z_a, z_b)
+        pairs = zip(z_a.flatten(0, -3), z_b.flatten(0, -3), strict=True)  # one head's block fits a processor's cache
+        return torch.stack([closed_form(form, *pair) for pair in pairs]).view(z_a.shape[:-2])
     items = normalize(torch.cat([z_a, z_b], dim=-2))
     scores = inner_products(items, items)
     return info_nce(split_views(scores), split_views(temperature.expand(scores.shape)))
