@@ -71,6 +71,7 @@ def summary(name: str, folder: Path, words: list[str]) -> dict[str, Any]:
         "loss_first": steps[0]["loss"],
         "loss_last": steps[-1]["loss"],
         "steps": steps[-1]["step"],
+        "readings": steps[-1]["readings"],
         "images_per_second": speeds[len(speeds) // 2],
         "peak_memory_bytes": max(line["peak_memory_bytes"] for line in steps),
         "num_processes": lines[0]["run"]["num_processes"],
