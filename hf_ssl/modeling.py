@@ -9,6 +9,7 @@ A method fills in `items`, `arrange` and `objective`, and overrides what else is
 what follows an optimizer step (a momentum encoder, a queue) moves in `after_step`.
 """
 
+import logging
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,8 @@ from hf_ssl.errors import HfSslError, UsageError, listing
 from hf_ssl.functional.precision import lift, without_autocast
 from hf_ssl.heads import AdaptiveTemperature, ConstantTemperature, Temperature, build_projector
 from hf_ssl.outputs import SSLOutput
+
+logger = logging.getLogger(__name__)
 
 
 class SSLModel(PreTrainedModel):
@@ -43,6 +46,7 @@ class SSLModel(PreTrainedModel):
         self.projector = build_projector(config, width(self.backbone))
         self.temperature = self.build_temperature()
         self.build()
+        self.freeze()
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -50,8 +54,6 @@ class SSLModel(PreTrainedModel):
         recompute = getattr(module, "init_non_persistent_buffers", None)
         if recompute is not None:
             recompute()
-
-    # What a method fills in.
 
     def items(self, z: Tensor) -> Tensor:
         """Turn embeddings (..., B, D) into the rows that are compared with each other, (..., N, K)."""
@@ -65,8 +67,6 @@ class SSLModel(PreTrainedModel):
         """Define the objective over scores: (V, C, N) and (V, C, N, M) -> (V, C)."""
         raise NotImplementedError
 
-    # What a method overrides where it differs.
-
     def build(self) -> None:
         """Make further parts of the method, such as a predictor, a momentum encoder or a queue."""
 
@@ -74,6 +74,12 @@ class SSLModel(PreTrainedModel):
     def constant_temperature(self) -> float | None:
         """What scores are divided by where no temperature is learned; None where a method divides by nothing."""
         return None
+
+    def freeze(self) -> None:
+        """Take parts that are never trained out of the optimizer's reach; loading makes everything trainable."""
+
+    def restart_target(self) -> None:
+        """Make the branch without gradients, if there is one, start from the online one."""
 
     def build_temperature(self) -> Temperature:
         """Make what scores are divided by: one number, or numbers learned for every pair."""
@@ -113,12 +119,15 @@ class SSLModel(PreTrainedModel):
         raise NotImplementedError(f"{type(self).__name__} has no mix term")
 
     def check_data(self, batch_size: int, rows: int | None) -> None:
-        """Refuse a global batch or a number of images (None: unknown) that the method cannot work with."""
+        """Say or refuse what will not work with a global batch and a number of images (None: unknown)."""
+        if self.config.amcl_objective == "hard" and self.config.temperature_range is not None:
+            logger.warning(
+                "The published AMCL objective is unbounded below with its published constants: watch the share of "
+                "temperatures at a bound, or take --amcl_objective soft."
+            )
 
     def after_step(self, output: SSLOutput, progress: float) -> None:
         """Follow an optimizer step; `progress` is the share of the run that is done, in (0, 1]."""
-
-    # What everyone uses.
 
     def encode(self, images: Tensor) -> Tensor:
         """Represent images (b, c, H, W), normalised as in training: (b, F), at least float32."""
@@ -185,4 +194,5 @@ class SSLModel(PreTrainedModel):
         for reason in ("missing_keys", "unexpected_keys"):
             if info[reason]:
                 raise HfSslError(f"{name} does not fit {cls.__name__}: {reason} {listing(sorted(info[reason]), 5)}.")
+        model.freeze()
         return (model, info) if output_loading_info else model

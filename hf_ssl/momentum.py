@@ -17,12 +17,11 @@ class MomentumEncoder(nn.Module):
     def __init__(self, backbone: nn.Module, projector: nn.Module) -> None:
         super().__init__()
         self.backbone, self.projector = copy.deepcopy(backbone), copy.deepcopy(projector)
-        self.requires_grad_(False)
 
     @torch.no_grad()
     def forward(self, images: Tensor, groups: int = 1) -> Tensor:
         """Embed images (b, c, H, W) without gradients: (C, b, D)."""
-        parts = images.chunk(groups) if self.training and groups > 1 else (images,)
+        parts = images.tensor_split(groups) if self.training and groups > 1 else (images,)
         return torch.cat([cast(Tensor, self.projector(self.backbone(part))) for part in parts], dim=-2)
 
     @torch.no_grad()
@@ -31,6 +30,11 @@ class MomentumEncoder(nn.Module):
         for slow, fast in ((self.backbone, backbone), (self.projector, projector)):
             own: list[Tensor] = list(slow.parameters())
             torch._foreach_lerp_(own, [parameter.to(own[0].dtype) for parameter in fast.parameters()], 1 - momentum)
+
+    def restart(self, backbone: nn.Module, projector: nn.Module) -> None:
+        """Become equal to the trained modules."""
+        self.backbone.load_state_dict(backbone.state_dict())
+        self.projector.load_state_dict(projector.state_dict())
 
 
 class KeyQueue(nn.Module):

@@ -65,8 +65,8 @@ def as_words(recipe: dict[str, Any]) -> list[str]:
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], free: Sequence[str]) -> list[str]:
-    """Keys on which two recipes differ, leaving out those in `free`."""
-    keys = (set(old) | set(new)) - set(free)
+    """Keys on which two recipes differ, leaving out those in `free` and those that an older version did not know."""
+    keys = (set(old) & set(new)) - set(free)
     return sorted(key for key in keys if _plain(old.get(key)) != _plain(new.get(key)))
 
 

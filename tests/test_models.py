@@ -18,6 +18,7 @@ from hf_ssl.backbone import backbone_arguments, create_backbone, width
 from hf_ssl.configuration import SSLConfig
 from hf_ssl.errors import UsageError
 from hf_ssl.heads import HeadLinear, Predictor, Projector
+from hf_ssl.repository import load_weights, publish_folder
 
 NARROW = {"channels": [8, 16, 16, 32], "stem_width": 8}
 BACKBONES = {  # name -> keyword arguments and the width of the representation; num_features is another for half
@@ -248,7 +249,7 @@ def test_the_queue_and_the_slow_copy_move_after_the_step():
     torch.testing.assert_close(still.momentum_encoder.projector[0].weight, weights, rtol=0, atol=0)
 
 
-def test_keys_pass_no_gradient_and_their_batch_statistics_are_split():
+def test_keys_pass_no_gradient_and_their_batch_statistics_are_split(tmp_path):
     """Bug: a query that recognises its key by the statistics of the batch they share."""
     model = small_model("moco", key_batch_norm_groups=2)
     images = views(8)[:, 0]
@@ -256,8 +257,28 @@ def test_keys_pass_no_gradient_and_their_batch_statistics_are_split():
     torch.testing.assert_close(model.key(images), torch.cat(parts, dim=1))
     assert not model.key(images).requires_grad
     assert not any(parameter.requires_grad for parameter in model.momentum_encoder.parameters())
-    reloaded = type(model)(model.config)
+    model.save_pretrained(tmp_path)
+    reloaded = hf_ssl.AutoSSLModel.from_pretrained(tmp_path)
     assert not any(parameter.requires_grad for parameter in reloaded.momentum_encoder.parameters())
+    assert all(parameter.requires_grad for parameter in reloaded.backbone.parameters())
+
+
+def test_a_patch_projection_can_be_left_as_it_is(tmp_path):
+    settings = {"backbone": "test_vit", "freeze_patch_projection": True}
+    small_model("moco_v3", **settings).save_pretrained(tmp_path)
+    for model in (small_model("moco_v3", **settings), hf_ssl.AutoSSLModel.from_pretrained(tmp_path)):
+        assert not any(parameter.requires_grad for parameter in model.backbone.patch_embed.parameters())
+        assert all(parameter.requires_grad for parameter in model.backbone.blocks.parameters())
+
+
+def test_weights_of_another_method_reach_the_slow_copy_too(tmp_path):
+    """Bug: keys made by a random network for the first thousands of steps."""
+    source = small_model("barlow_twins", seed=3, image_mean=(0.5,) * 3, image_std=(0.5,) * 3)
+    publish_folder(source, tmp_path, recipe={}, results=[])
+    model = small_model("moco")
+    load_weights(model, str(tmp_path))
+    for network in (model.backbone, model.momentum_encoder.backbone):
+        torch.testing.assert_close(dict(network.state_dict()), dict(source.backbone.state_dict()), rtol=0, atol=0)
 
 
 def test_directions_are_not_joined():
@@ -321,6 +342,10 @@ def test_a_detached_temperature_does_not_move_the_embeddings():
         ("moco", {"momentum": 1.5}, "momentum"),
         ("moco_v3", {"amcl_objective": "hard", "num_heads": 2, "temperature_range": (0.1, 1.0)}, "needs a queue"),
         ("amcl_simclr", {"amcl_objective": "sof"}, "Did you mean 'soft'"),
+        ("moco_v3", {"predictor_dims": (16, 4)}, "end in 8"),
+        ("simsiam", {"temperature": 0.1}, "no constant temperature"),
+        ("moco", {"key_batch_norm_groups": 0}, "at least 1"),
+        ("moco", {"freeze_patch_projection": True}, "projects no patches"),
     ],
 )
 def test_settings_of_a_method_that_contradict_are_refused(name, settings, sentence):

@@ -205,6 +205,12 @@ def launched(folder, *words, processes=0):
     )
 
 
+def finished(process):
+    """Wait for a run; -> its exit code."""
+    process.communicate()
+    return process.returncode
+
+
 def stop_at(process, folder, step):
     """Send SIGTERM to all of a run's processes once it has logged a step; -> its exit code."""
     while process.poll() is None and step not in (losses(folder) if (folder / "log.jsonl").is_file() else {}):
@@ -323,10 +329,9 @@ def test_two_processes_go_on_exactly(tmp_path, kind):
     parquet.mkdir()
     open_source("digits").dataset.select(range(100)).to_parquet(str(parquet / "train-00000.parquet"))
     words = ["--dataset", str(parquet), "--max_steps", "40", *(["--streaming"] if kind == "stream" else [])]
-    whole = launched(tmp_path / "whole", *words, processes=2)
-    assert whole.wait() == 0
+    assert finished(launched(tmp_path / "whole", *words, processes=2)) == 0
     stop_at(launched(tmp_path / "broken", *words, processes=2), tmp_path / "broken", 5)
-    assert launched(tmp_path / "broken", *words, processes=2).wait() == 0
+    assert finished(launched(tmp_path / "broken", *words, processes=2)) == 0
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
 
 
@@ -380,6 +385,11 @@ def test_a_queue_that_does_not_fit_is_refused_or_said(tmp_path, capsys):
     assert "the nearest is 96" in capsys.readouterr().err
     run(tmp_path / "long", "--method", "moco", "--max_steps", "1")
     assert "longer than the data" in capsys.readouterr().err
+
+
+def test_the_published_objective_warns_of_itself(tmp_path, capsys):
+    run(tmp_path, "--method", "amcl_simclr", "--amcl_objective", "hard", "--max_steps", "1")
+    assert "unbounded below" in capsys.readouterr().err
 
 
 def test_temperatures_at_their_bound_are_said_once(tmp_path, capsys, monkeypatch):

@@ -136,14 +136,14 @@ RECIPES: dict[str, Recipe] = {
             view_b=dataclasses.replace(_LARGE, blur=0.1, solarize=0.2),
             interpolation="bicubic",
         ),
+        symmetric("simclr", ViewRecipe(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5)),
         symmetric("moco_v2", ViewRecipe(crop_scale=(0.2, 1.0), blur=0.5)),
         Recipe(
             "moco_v3",
             view_a=dataclasses.replace(_LARGE, crop_scale=(0.2, 1.0), blur=1.0),
             view_b=dataclasses.replace(_LARGE, crop_scale=(0.2, 1.0), blur=0.1, solarize=0.2),
-            interpolation="bicubic",
         ),
     )
 }
 """Mixed Barlow Twins' small recipes (2312.02151), BYOL's asymmetric one, which Barlow Twins uses (2006.07733), and
-those of MoCo v2 (2003.04297) and v3 (2104.02057)."""
+those of SimCLR (2002.05709), MoCo v2 (2003.04297) and v3 (2104.02057)."""

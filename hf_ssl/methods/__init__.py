@@ -12,7 +12,8 @@ from hf_ssl.methods.amcl import (
 )
 from hf_ssl.methods.barlow_twins import BarlowTwinsConfig, BarlowTwinsModel
 from hf_ssl.methods.mixed_barlow_twins import MixedBarlowTwinsConfig, MixedBarlowTwinsModel
-from hf_ssl.methods.moco import MoCoConfig, MoCoModel, MoCoV3Config, MoCoV3Model
+from hf_ssl.methods.moco import MoCoConfig, MoCoModel
+from hf_ssl.methods.moco_v3 import MoCoV3Config, MoCoV3Model
 from hf_ssl.methods.simclr import SimCLRConfig, SimCLRModel
 from hf_ssl.methods.simsiam import SimSiamConfig, SimSiamModel
 from hf_ssl.modeling import SSLModel

@@ -1,5 +1,6 @@
 """What the methods share that compare images with images: cosine similarity, contrast, and its mix."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -22,6 +23,15 @@ class ImageConfig(SSLConfig):
         super().validate_architecture()
         if self.temperature is not None and not self.temperature > 0:
             raise UsageError(f"temperature must be positive, but is {self.temperature}.")
+
+
+def refuse_predictor(predictor_dims: Sequence[int], projector_dims: Sequence[int]) -> None:
+    """Raise UsageError for a predictor that does not end as wide as the projector, or has a layer of no width."""
+    if not predictor_dims or min(predictor_dims) < 1 or predictor_dims[-1] != projector_dims[-1]:
+        raise UsageError(
+            f"predictor_dims {list(predictor_dims)} must be positive and end in {projector_dims[-1]}, the "
+            "projector's width."
+        )
 
 
 class ImageModel(SSLModel):

@@ -2,8 +2,8 @@
 
 A query should be told from many keys by its likeness to the key of the same image. Keys come from a slow copy of the
 network. With a queue the negatives are the keys of earlier steps (version 2,
-https://huggingface.co/papers/2003.04297); without they are those of the batch, a predictor follows the projector, and
-each view is query and key in turn (version 3, https://huggingface.co/papers/2104.02057).
+https://huggingface.co/papers/2003.04297); without they are those of the batch, and each view is query and key in turn
+(version 3).
 """
 
 import logging
@@ -18,7 +18,7 @@ from hf_ssl import functional as F
 from hf_ssl.configuration import setting
 from hf_ssl.errors import UsageError
 from hf_ssl.heads import Predictor
-from hf_ssl.methods.images import ImageConfig, ImageModel
+from hf_ssl.methods.images import ImageConfig, ImageModel, refuse_predictor
 from hf_ssl.momentum import KeyQueue, MomentumEncoder
 from hf_ssl.outputs import SSLOutput
 
@@ -51,23 +51,16 @@ class MoCoConfig(ImageConfig):
         super().validate_architecture()
         if self.queue_length < 0:
             raise UsageError(f"queue_length must not be negative, but is {self.queue_length}.")
+        if self.key_batch_norm_groups is not None and self.key_batch_norm_groups < 1:
+            raise UsageError(f"key_batch_norm_groups must be at least 1, not {self.key_batch_norm_groups}.")
+        if self.predictor_dims is not None:
+            refuse_predictor(self.predictor_dims, self.projector_dims)
+        if self.temperature is None and self.temperature_range is None:
+            raise UsageError("temperature needs a number where none is learned.")
         if not 0 <= self.momentum <= 1:
             raise UsageError(f"momentum must be from 0 to 1, but is {self.momentum}.")
         if self.amcl_objective == "hard" and self.temperature_range and self.num_heads > 1 and not self.queue_length:
             raise UsageError("The hard objective with several heads needs a queue: set queue_length, or take soft.")
-
-
-@strict
-class MoCoV3Config(MoCoConfig):
-    """Version 3 with numbers for small images."""
-
-    model_type = "moco_v3"
-
-    temperature: float | int | None = 0.2
-    queue_length: int = 0
-    predictor_dims: list[int] | tuple[int, ...] | None = (512, 128)
-    projector_last_norm: bool = True
-    momentum_schedule: Literal["constant", "cosine"] = "cosine"
 
 
 class MoCoModel(ImageModel):
@@ -80,14 +73,29 @@ class MoCoModel(ImageModel):
     def build(self) -> None:
         """Make the slow copy and, as configured, the queue and the predictor."""
         config = self.config
-        if config.freeze_patch_projection:
-            self.backbone.patch_embed.requires_grad_(False)
         self.momentum_encoder = MomentumEncoder(self.backbone, self.projector)
         width = config.projector_dims[-1]
         if config.queue_length:
             self.queue = KeyQueue(config.num_heads, width, config.queue_length)
         if config.predictor_dims:
             self.predictor = Predictor(width, config.predictor_dims, config.num_heads, norm=config.projector_norm)
+
+    def freeze(self) -> None:
+        """Leave the slow copy and, if asked, the patch projection out of training.
+
+        Raises:
+            UsageError: if the backbone has no patch projection.
+
+        """
+        self.momentum_encoder.requires_grad_(False)
+        if self.config.freeze_patch_projection:
+            if not hasattr(self.backbone, "patch_embed"):
+                raise UsageError(f"--freeze_patch_projection is for ViTs; {self.config.backbone} projects no patches.")
+            self.backbone.patch_embed.requires_grad_(False)
+
+    def restart_target(self) -> None:
+        """Copy the online network anew."""
+        self.momentum_encoder.restart(self.backbone, self.projector)
 
     @property
     def bank(self) -> Tensor | None:
@@ -121,12 +129,20 @@ class MoCoModel(ImageModel):
         return F.queue_scores(items_a, items_b, bank.mT)
 
     def objective(self, scores: F.PairScores, temperature: Any) -> Tensor:
-        """InfoNCE; without a queue the sum of both directions times 2 T, as version 3 has it."""
+        """InfoNCE; without a queue the sum of both directions, times 2 T if T is one number, as version 3 has it."""
         cost = super().objective(scores, temperature)
-        return cost if self.config.queue_length else 4 * (self.config.temperature or 1.0) * cost
+        if self.config.queue_length:
+            return cost
+        return 2 * cost if isinstance(temperature, F.PairScores) else 4 * temperature * cost
 
     def check_data(self, batch_size: int, rows: int | None) -> None:
         """Raise UsageError for a queue that the global batch does not divide; warn of one longer than the data."""
+        super().check_data(batch_size, rows)
+        share, groups = batch_size // distributed.world_size(), self.config.key_batch_norm_groups or 1
+        if share < 2 * groups:
+            raise UsageError(
+                f"--key_batch_norm_groups {groups} leaves fewer than 2 of {share} keys a group: at most {share // 2}."
+            )
         length = self.config.queue_length
         if length % batch_size:
             nearest = max(1, round(length / batch_size)) * batch_size
@@ -147,10 +163,3 @@ class MoCoModel(ImageModel):
         self.momentum_encoder.follow(self.backbone, self.projector, share)
         if config.queue_length and output.embeddings is not None:
             self.queue.enqueue(F.normalize(output.embeddings[1][0]))
-
-
-class MoCoV3Model(MoCoModel):
-    """MoCo under version 3's settings."""
-
-    config_class = MoCoV3Config
-    config: MoCoV3Config

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from hf_ssl import functional as F
 from hf_ssl.configuration import setting
+from hf_ssl.errors import UsageError
 from hf_ssl.heads import Predictor
-from hf_ssl.methods.images import ImageConfig, ImageModel
+from hf_ssl.methods.images import ImageConfig, ImageModel, refuse_predictor
 
 
 @strict
@@ -25,6 +26,13 @@ class SimSiamConfig(ImageConfig):
     projector_dims: list[int] | tuple[int, ...] = (2048, 2048, 2048)
     projector_last_norm: bool = True
     predictor_dims: list[int] | tuple[int, ...] = setting((512, 2048), "output widths of the predictor's layers")
+
+    def validate_architecture(self) -> None:
+        """Refuse a predictor that does not fit, and a temperature, which nothing is divided by."""
+        super().validate_architecture()
+        refuse_predictor(self.predictor_dims, self.projector_dims)
+        if self.temperature is not None:
+            raise UsageError("SimSiam divides by no constant temperature: leave --temperature out.")
 
 
 class SimSiamModel(ImageModel):

@@ -78,6 +78,7 @@ def load_weights(model: SSLModel, name: str) -> None:
             model.load_state_dict(weights)
             return
     _load(model.backbone, open_model(name).network.state_dict(), name, ())
+    model.restart_target()
     logger.info("Only the backbone comes from %s; the heads differ and start anew.", name)
 
 
