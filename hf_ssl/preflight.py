@@ -177,10 +177,13 @@ def dry_run(
     for _ in range(2):  # the first warms up
         began = time.perf_counter()
         with accelerator.autocast():
-            loss = cast(Tensor, model(batch.views, batch.mix).loss)
+            output = model(batch.views, batch.mix)
+        loss = cast(Tensor, output.loss)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        model.temperature.readings(model, *output.embeddings)
+        model.after_step(output, progress=1 / plan.total_steps)
         value = float(loss.detach())  # waits for the device
         seconds = time.perf_counter() - began
     if accelerator.is_main_process:
