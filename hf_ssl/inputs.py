@@ -49,7 +49,7 @@ def make_inputs(
         images = move(batch.images, accelerator.device)
         views = apply_views(images, batch.crops, parameters, recipe, config.image_size)
         mix = None
-        if config.mix_weight:
+        if plan.mix_group_size is not None:
             scale = F.mix_warmup(
                 batch.step, steps_per_epoch=plan.steps_per_epoch, warmup_epochs=config.mix_warmup_epochs
             )

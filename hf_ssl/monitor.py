@@ -4,14 +4,13 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 
-import numpy as np
 import torch
 
 from hf_ssl.arguments import DataArguments, TrainingArguments
 from hf_ssl.configuration import SSLConfig
 from hf_ssl.data import Source, open_probe
 from hf_ssl.errors import UsageError, listing
-from hf_ssl.evaluation.features import Features, Prepared, prepare, represent
+from hf_ssl.evaluation.features import Features, Prepared, prepare, represent, seeded_rows
 from hf_ssl.evaluation.knn import knn_accuracy
 from hf_ssl.evaluation.results import Result
 from hf_ssl.evaluation.suite import evaluate
@@ -38,7 +37,10 @@ class KNNProbe:
         batch_size: int = 256,
         seed: int = 0,
     ) -> None:
-        self.bank, self.queries = some_rows(bank, BANK_ROWS, seed), some_rows(queries, QUERY_ROWS, seed)
+        self.bank, self.queries = (
+            source.select(seeded_rows(len(source), most, seed))
+            for source, most in ((bank, BANK_ROWS), (queries, QUERY_ROWS))
+        )
         self.preprocess = preprocess
         self.device, self.batch_size, self.seed = device, batch_size, seed
         self.kept: dict[int, list[Prepared]] = {}
@@ -98,10 +100,3 @@ def make_probe(
         return None
     preprocess = Preprocess.for_training_size(config.image_size, config.image_mean or (), config.image_std or ())
     return KNNProbe(*pair, preprocess, device=device, batch_size=arguments.batch_size, seed=arguments.seed)
-
-
-def some_rows(source: Source, count: int, seed: int) -> Source:
-    """At most `count` rows, the same for the same seed, in their own order."""
-    if len(source) <= count:
-        return source
-    return source.select(sorted(np.random.default_rng(seed).permutation(len(source))[:count].tolist()))

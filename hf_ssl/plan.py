@@ -12,7 +12,7 @@ class Plan:
 
     total_steps: int
     steps_per_epoch: int
-    mix_group_size: int
+    mix_group_size: int | None  # None where nothing is mixed
     log_every: int
     evaluate_every: int
     save_every: int
@@ -32,8 +32,8 @@ def make_plan(
 
     """
     share = arguments.batch_size // num_processes
-    group = (arguments.mix_group_size if mixes else None) or share
-    if share % group:
+    group = (arguments.mix_group_size or share) if mixes else None
+    if group is not None and share % group:
         raise UsageError(
             f"--mix_group_size {group} does not divide the {share} rows of each of {num_processes} processes: choose "
             f"a divisor of {share}."

@@ -37,17 +37,9 @@ FREE_KEYS = (  # where and how often to write, and where to run: a run can go on
 )
 
 
-def recipe_record(
-    options: PretrainOptions, mixing: Plan | None, total_steps: int, num_processes: int
-) -> dict[str, Any]:
-    """Everything that was asked and worked out, as recipe.yaml keeps it: `--recipe` on it repeats the run.
-
-    `mixing` is the plan of a method that mixes.
-    """
-    training = asdict(options.training) | {
-        "max_steps": total_steps,
-        "mix_group_size": mixing and mixing.mix_group_size,
-    }
+def recipe_record(options: PretrainOptions, plan: Plan, num_processes: int) -> dict[str, Any]:
+    """Everything that was asked and worked out, as recipe.yaml keeps it: `--recipe` on it repeats the run."""
+    training = asdict(options.training) | {"max_steps": plan.total_steps, "mix_group_size": plan.mix_group_size}
     for passing in ("output_dir", "resume", "overwrite", "dry_run"):
         training.pop(passing)
     record = {"method": options.method, **options.settings, **asdict(options.data), **training}

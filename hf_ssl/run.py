@@ -75,7 +75,7 @@ def _run(options: PretrainOptions, command: Sequence[str], interruption: Interru
     if mixes and arguments.mix_group_size is None and arguments.resume != "never":
         arguments.mix_group_size = records.recorded_group(folder)
     plan = make_plan(arguments, steps_per_epoch=per_epoch, num_processes=accelerator.num_processes, mixes=mixes)
-    record = records.recipe_record(options, plan if mixes else None, plan.total_steps, accelerator.num_processes)
+    record = records.recipe_record(options, plan, accelerator.num_processes)
     resume_from = records.where_to_start(arguments, folder, record)
     if resume_from is not None and checkpoint.steps_done(resume_from) >= plan.total_steps and records.is_done(folder):
         logger.info("%s is already done at step %d.", folder, plan.total_steps)

@@ -110,9 +110,10 @@ def pretrain(
         learning_rate = float(schedule.get_last_lr()[0])
         output = wrapped(batch.views, batch.mix)
         accelerator.backward(output.loss)
-        logged = progress.step == 0 or any(
+        due = progress.step == 0 or any(
             plan.due(every, progress.step + 1) for every in (plan.log_every, plan.save_every, plan.total_steps)
         )
+        logged = due and accelerator.is_main_process
         extra = model.temperature.readings(model, *output.embeddings) if logged else {}  # while the queue is as it was
         optimizer.step()
         optimizer.zero_grad()
@@ -124,7 +125,7 @@ def pretrain(
         done = progress.step == plan.total_steps
         progress.stopped = distributed.any_process(interruption.asked) and not done
         saving = done or progress.stopped or plan.due(plan.save_every, progress.step)
-        if saving or progress.step == 1 or plan.due(plan.log_every, progress.step):
+        if due or progress.stopped:
             watch.step(progress.step, batch.epoch, output, learning_rate, extra)
         if probe is not None and plan.due(plan.evaluate_every, progress.step):
             evaluate(probe)

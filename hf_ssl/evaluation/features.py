@@ -20,7 +20,7 @@ from hf_ssl.preprocessing import Preprocess
 Encode = Callable[[Tensor], Tensor]
 
 UNKNOWN = -1  # the label of an image that has none, as `datasets` writes it
-NO_LABELS = "This protocol needs labels and the images have none: name another split, or the column of the labels."
+NO_LABELS = "This protocol needs labels and the images have none: name another split or --label_column."
 
 
 class Prepared(NamedTuple):
@@ -47,9 +47,7 @@ class Features:
 
         """
         if self.labels is None or bool((self.labels < 0).any()):
-            raise UsageError(
-                "This protocol needs labels and the images have none: name another split or --label_column."
-            )
+            raise UsageError(NO_LABELS)
         return self.labels
 
     def labelled(self) -> "Features":
@@ -61,9 +59,7 @@ class Features:
         """
         known = [] if self.labels is None else (self.labels >= 0).nonzero()[:, 0].tolist()
         if self.labels is None or not known:
-            raise UsageError(
-                "This protocol needs labels and the images have none: name another split or --label_column."
-            )
+            raise UsageError(NO_LABELS)
         if len(known) == len(self.rows):
             return self
         return Features(self.embeddings[known], self.labels[known], [self.rows[place] for place in known])
@@ -91,6 +87,13 @@ def extract(
     return represent(encode, tqdm(batches, total=total, desc="features", disable=not progress), preprocess)
 
 
+def seeded_rows(length: int, limit: int | None, seed: int) -> Sequence[int]:
+    """All rows of `length`, or a seeded choice of `limit` of them, in their own order."""
+    if limit is None or limit >= length:
+        return range(length)
+    return np.sort(np.random.default_rng(seed).permutation(length)[:limit]).tolist()
+
+
 def prepare(
     source: Source,
     preprocess: Preprocess,
@@ -101,9 +104,7 @@ def prepare(
     seed: int = 0,
 ) -> Iterator[Prepared]:
     """Decode, resize and cut the images of `source`, to be represented now or, kept in a list, again and again."""
-    rows: Sequence[int] = range(len(source))
-    if limit is not None and limit < len(rows):
-        rows = np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit]).tolist()
+    rows = seeded_rows(len(source), limit, seed)
     known = source.labels().tolist() if source.label_column else [UNKNOWN] * len(source)
 
     def prepared(group: list[Decoded]) -> Prepared:
