@@ -68,6 +68,7 @@ class TrainingArguments:
     learning_rate: float = option(1e-3, "peak learning rate per 256 images")
     bias_learning_rate: float | None = option(None, "the same for 1-D parameters (LARS); default: as learning_rate")
     weight_decay: float | None = option(None, "weight decay; default the method's own, 1e-6 for Barlow Twins")
+    max_grad_norm: float | None = option(None, "length that longer gradients are cut to; default: none is cut")
     sgd_momentum: float = option(0.9, "momentum of lars and sgd")
     warmup_epochs: float | None = option(None, "epochs of linear warm-up; default the shorter of 10 and a tenth")
     final_learning_rate_fraction: float = option(1e-3, "where the cosine ends, as a fraction of the peak")
@@ -105,6 +106,8 @@ class TrainingArguments:
             at_least(self, name, 1)
         for name in ("learning_rate", "bias_learning_rate", "weight_decay", "warmup_epochs", "seed"):
             at_least(self, name, 0)
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise UsageError(f"--max_grad_norm {self.max_grad_norm}: a number above 0; leave it out to cut nothing.")
         if not 0 < self.epochs < float("inf"):
             raise UsageError(f"--epochs {self.epochs}: a number above 0.")
         for name in ("log_every", "save_every", "evaluate_every"):

@@ -72,15 +72,17 @@ def create_backbone(config: SSLConfig, *, pretrained: bool = False) -> nn.Module
         ) from error
 
 
-def compile_in_place(network: nn.Module) -> None:
-    """Compile a network, its weights' names kept; say so and go on without where no compiler works."""
+def compile_in_place(model: nn.Module) -> None:
+    """Compile a model's backbone and its slow copy, weights' names kept; say so and go on where no compiler works."""
     try:
         torch.compile(torch.sin)(torch.zeros(1))
     except Exception as error:  # whatever a missing or broken tool chain raises
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        logger.warning("--compile: the compiler does not work here (%s); the network runs as it is.", reason)
+        logger.warning("--compile: the compiler does not work here (%s); networks run as they are.", reason)
         return
-    network.compile()
+    for name, part in model.named_modules():
+        if name.split(".")[-1] == "backbone":
+            part.compile()
 
 
 def width(backbone: nn.Module) -> int:

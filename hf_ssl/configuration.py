@@ -20,6 +20,9 @@ CHOICES = {
 }
 
 
+LEARNED_TEMPERATURES = ("temperature_width", "detach_temperature", "amcl_objective", "beta", "amcl_top_k")
+
+
 def setting(default: Any, help: str) -> Any:
     """Make a dataclass field with its meaning and unit; a subclass that changes only the default inherits them."""
     if isinstance(default, dict):
@@ -103,6 +106,18 @@ class SSLConfig(PreTrainedConfig):
                 )
         if self.image_std is not None and not min(self.image_std) > 0:
             raise UsageError(f"image_std must be positive, but is {list(self.image_std)}.")
+
+    def cautions(self) -> list[str]:
+        """Sentences on settings that are allowed and perhaps not meant."""
+        if self.temperature_range is not None:
+            unbounded = (
+                "The published AMCL objective is unbounded below with its published constants: watch the share of "
+                "temperatures at a bound, or take --amcl_objective soft."
+            )
+            return [unbounded] if self.amcl_objective == "hard" else []
+        defaults = {entry.name: entry.default for entry in fields(self)}
+        idle = [name for name in LEARNED_TEMPERATURES if getattr(self, name) != defaults[name]]
+        return [f"Nothing reads {listing(idle)}: without --temperature_range none is learned."] if idle else []
 
 
 def refuse_unknown(name: str, value: str, allowed: Sequence[str]) -> None:

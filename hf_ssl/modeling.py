@@ -9,7 +9,7 @@ A method fills in `items`, `arrange` and `objective`, and overrides what else is
 what follows an optimizer step (a momentum encoder, a queue) moves in `after_step`.
 """
 
-import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +25,6 @@ from hf_ssl.errors import HfSslError, UsageError, listing
 from hf_ssl.functional.precision import lift, without_autocast
 from hf_ssl.heads import AdaptiveTemperature, ConstantTemperature, Temperature, build_projector
 from hf_ssl.outputs import SSLOutput
-
-logger = logging.getLogger(__name__)
 
 
 class SSLModel(PreTrainedModel):
@@ -69,6 +67,11 @@ class SSLModel(PreTrainedModel):
 
     def build(self) -> None:
         """Make further parts of the method, such as a predictor, a momentum encoder or a queue."""
+
+    @property
+    def constant_rate_parts(self) -> Sequence[nn.Module]:
+        """Parts whose learning rate stays at its peak while the others' follows the schedule."""
+        return ()
 
     @property
     def constant_temperature(self) -> float | None:
@@ -120,11 +123,6 @@ class SSLModel(PreTrainedModel):
 
     def check_data(self, batch_size: int, rows: int | None) -> None:
         """Say or refuse what will not work with a global batch and a number of images (None: unknown)."""
-        if self.config.amcl_objective == "hard" and self.config.temperature_range is not None:
-            logger.warning(
-                "The published AMCL objective is unbounded below with its published constants: watch the share of "
-                "temperatures at a bound, or take --amcl_objective soft."
-            )
 
     def after_step(self, output: SSLOutput, progress: float) -> None:
         """Follow an optimizer step; `progress` is the share of the run that is done, in (0, 1]."""

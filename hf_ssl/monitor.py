@@ -1,11 +1,18 @@
-"""The probe of a running pretraining: weighted kNN on fixed, seeded rows of a labelled data set."""
+"""The probe of a running pretraining: weighted kNN on fixed, seeded rows of a labelled data set.
+
+Where there are several heads, it also says whether they differ: kNN in each head's own space, and how alike the spaces
+are.
+"""
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
+from hf_ssl import functional as F
 from hf_ssl.arguments import DataArguments, TrainingArguments
 from hf_ssl.configuration import SSLConfig
 from hf_ssl.data import Source, open_probe
@@ -25,7 +32,10 @@ KEPT_BYTES = 2**27  # of prepared images, larger ones are decoded again for ever
 
 
 class KNNProbe:
-    """Callable that gives {"knn/top1": accuracy} of a model's backbone (k 20, temperature 0.07)."""
+    """Callable that gives {"knn/top1": accuracy} of a model's backbone (k 20, temperature 0.07).
+
+    With several heads also "knn/head_C", the same of head C's embeddings, and "cka/heads", their mean pairwise CKA.
+    """
 
     def __init__(
         self,
@@ -50,13 +60,28 @@ class KNNProbe:
         training = model.training
         model.eval()
         try:
-            bank, queries = map(partial(self._features, model), (self.bank, self.queries))
+            bank, queries = map(partial(self._spaces, model), (self.bank, self.queries))
         finally:
             model.train(training)
-        return {"knn/top1": knn_accuracy(bank, queries)}
+        names = ["top1", *(f"head_{head}" for head in range(len(bank) - 1))]
+        values = {f"knn/{name}": knn_accuracy(*pair) for name, *pair in zip(names, bank, queries, strict=True)}
+        if len(bank) > 1:
+            heads = torch.stack([space.embeddings for space in queries[1:]])
+            values["cka/heads"] = float(F.mean_pairwise_cka(heads))
+        return values
 
-    def _features(self, model: SSLModel, source: Source) -> Features:
-        return represent(model.encode, self._prepared(source), self.preprocess).labelled()
+    def _spaces(self, model: SSLModel, source: Source) -> list[Features]:
+        """Representations of `source` and, of several heads, the embeddings of each."""
+        heads = model.config.num_heads if model.config.num_heads > 1 else 0
+
+        def encode(images: Tensor) -> Tensor:
+            representation = model.encode(images)
+            return torch.cat([representation, *(model.projector(representation) if heads else ())], dim=-1)
+
+        together = represent(encode, self._prepared(source), self.preprocess).labelled()
+        width = model.config.projector_dims[-1]
+        widths = [together.embeddings.shape[1] - heads * width, *[width] * heads]
+        return [replace(together, embeddings=part) for part in together.embeddings.split(widths, dim=1)]
 
     def _prepared(self, source: Source) -> Iterable[Prepared]:
         """Images resized and cut; small ones are kept for the next time."""

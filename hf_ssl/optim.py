@@ -1,5 +1,6 @@
-"""Optimizers as the papers use them: parameter groups, timm's LARS, and one learning-rate function for all groups."""
+"""Optimizers as the papers use them: parameter groups, timm's LARS, and one learning-rate function for the groups."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,12 +18,22 @@ REFERENCE_BATCH = 256  # learning rates are given for this many images
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights, and the 1-D parameters (biases, norms) that neither decay nor adapt."""
+    """Weights, and the 1-D parameters (biases, norms) that neither decay nor adapt.
+
+    The same again, marked `constant_rate`, for parts of the model whose rate follows no schedule.
+    """
+    constant = {id(p) for part in getattr(model, "constant_rate_parts", ()) for p in part.parameters()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    groups = [
+        {
+            "params": [p for p in trained if (p.ndim > 1) == weights and (id(p) in constant) == is_constant],
+            "weight_decay": weight_decay if weights else 0.0,
+            "constant_rate": is_constant,
+        }
+        for is_constant in (False, True)
+        for weights in (True, False)
     ]
+    return groups if constant else groups[:2]
 
 
 def build_optimizer(model: nn.Module, arguments: TrainingArguments) -> Optimizer:
@@ -35,19 +46,23 @@ def build_optimizer(model: nn.Module, arguments: TrainingArguments) -> Optimizer
     decay = arguments.weight_decay or 0.0
     groups = parameter_groups(model, decay)
     if arguments.bias_learning_rate is not None:
-        groups[1]["lr"] = arguments.bias_learning_rate * scale
+        for group in groups[1::2]:
+            group["lr"] = arguments.bias_learning_rate * scale
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in model.parameters())
     if arguments.optimizer == "lars":
         return Lars(groups, lr=peak, momentum=arguments.sgd_momentum, trust_coeff=1e-3, always_adapt=False)
     if arguments.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=peak, momentum=arguments.sgd_momentum, fused=fused)
     if arguments.optimizer == "adam":  # as published, decay is part of the gradient and spares no parameter
-        return torch.optim.Adam(model.parameters(), lr=peak, weight_decay=decay, fused=fused)
+        return torch.optim.Adam([group | {"weight_decay": decay} for group in groups], lr=peak, fused=fused)
     return torch.optim.AdamW(groups, lr=peak, fused=fused)
 
 
 def build_schedule(optimizer: Optimizer, arguments: TrainingArguments, plan: Plan, steps_done: int = 0) -> LambdaLR:
-    """Warm-up and cosine of the papers, as a factor on every group's own peak, standing after `steps_done` steps."""
+    """Warm-up and cosine of the papers, as a factor on each group's own peak, standing after `steps_done` steps.
+
+    Groups marked `constant_rate` stay at their peak.
+    """
     epochs = plan.total_steps / plan.steps_per_epoch
     factor = partial(
         F.learning_rate,
@@ -59,4 +74,11 @@ def build_schedule(optimizer: Optimizer, arguments: TrainingArguments, plan: Pla
         offset_epochs=arguments.schedule_offset_epochs,
         per=arguments.schedule_per,
     )
-    return LambdaLR(optimizer, factor, last_epoch=steps_done - 1)
+    factors: list[Callable[[int], float]] = [
+        _one if group.get("constant_rate") else factor for group in optimizer.param_groups
+    ]
+    return LambdaLR(optimizer, factors, last_epoch=steps_done - 1)
+
+
+def _one(step: int) -> float:
+    return 1.0

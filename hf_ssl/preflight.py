@@ -100,8 +100,7 @@ def check(model: SSLModel, arguments: TrainingArguments, plan: Plan, accelerator
         logger.info(sentence)
     config = model.config
     image = torch.zeros(config.in_chans, config.image_size, config.image_size)
-    doubt = check_memory(model, arguments, image, accelerator)
-    if doubt:
+    for doubt in filter(None, (*config.cautions(), check_memory(model, arguments, image, accelerator))):
         logger.warning(doubt)
     check_disk(model, folder, arguments.keep_last)
 

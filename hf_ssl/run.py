@@ -105,7 +105,7 @@ def _run(options: PretrainOptions, command: Sequence[str], interruption: Interru
     if arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if arguments.compile:
-        compile_in_place(model.backbone)
+        compile_in_place(model)
     if arguments.dry_run:
         preflight.dry_run(model, next(inputs(0, None)), arguments, recipe, plan, accelerator, folder)
         return 0

@@ -110,6 +110,8 @@ def pretrain(
         learning_rate = float(schedule.get_last_lr()[0])
         output = wrapped(batch.views, batch.mix)
         accelerator.backward(output.loss)
+        if arguments.max_grad_norm is not None:
+            accelerator.clip_grad_norm_(wrapped.parameters(), arguments.max_grad_norm)
         due = progress.step == 0 or any(
             plan.due(every, progress.step + 1) for every in (plan.log_every, plan.save_every, plan.total_steps)
         )

@@ -87,8 +87,8 @@ class Watch:
         if readings.get("temperature_at_bound", 0) > MOST_AT_BOUND and not self.warned:
             self.warned = True
             logger.warning(
-                "%.0f %% of the learned temperatures are at a bound: widen --temperature_range, raise --beta, or take "
-                "--amcl_objective soft.",
+                "%.0f %% of the learned temperatures are at a bound and adapt no more: widen --temperature_range or "
+                "change --beta. The objective 'hard' with its published constants always ends there; 'soft' does not.",
                 100 * readings["temperature_at_bound"],
             )
         line = {

@@ -58,3 +58,22 @@ def test_readings_hold_no_graph_and_lift_half_precision():
         assert not value.requires_grad and value.dtype == torch.float32
     assert F.effective_rank(z.bfloat16()).dtype == torch.float32
     assert F.effective_rank(z.bfloat16()) == F.effective_rank(z.bfloat16().float())
+
+
+def test_cka_is_that_of_the_centred_gram_matrices():
+    z = normal(3, 20, 6) + 5 * normal(3, 1, 6, seed=1)
+    grams = [(x - x.mean(0)) @ (x - x.mean(0)).T for x in z]
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    cka = [(grams[i] * grams[j]).sum() / (grams[i].norm() * grams[j].norm()) for i, j in pairs]
+    torch.testing.assert_close(F.mean_pairwise_cka(z), torch.stack(cka).mean())
+
+
+@pytest.mark.parametrize("shape", [(400, 8), (8, 400)])
+def test_cka_tells_equal_heads_from_unlike_ones(shape):
+    z = normal(*shape)
+    rotation = torch.linalg.qr(normal(shape[1], shape[1], seed=1))[0]
+    equal = torch.stack([z, 7 * z @ rotation, z + 3])
+    torch.testing.assert_close(F.mean_pairwise_cka(equal), torch.tensor(1.0).double())
+    others = F.mean_pairwise_cka(normal(3, 400, 8))
+    assert others < 0.05
+    assert F.mean_pairwise_cka(torch.stack([z, torch.ones(shape).double()])) == 0  # a head that has collapsed

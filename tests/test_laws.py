@@ -17,7 +17,7 @@ import hf_ssl
 from hf_ssl import functional as F
 from hf_ssl.configuration import option_fields
 from hf_ssl.errors import HfSslError, UsageError
-from hf_ssl.heads import Projector
+from hf_ssl.heads import HeadLinear, Projector
 from hf_ssl.methods import METHODS
 
 EVERY = sorted(BUILDERS)
@@ -237,7 +237,12 @@ def test_a_collapsed_batch_costs_what_the_formula_says(name):
     """Bug: a constant embedding that gives NaN (0 / 0 in standardising), or a cost that rewards it."""
     model = small_model(name, num_heads=2)
     with torch.no_grad():
-        model.projector[-1].weight.zero_()
+        for part in (model.projector, getattr(model, "predictor", ())):
+            for last in [layer for layer in part if isinstance(layer, HeadLinear)][-1:]:
+                last.weight.zero_()
+        model.restart_target()
+        if model.bank is not None:  # a queue of nothing but the constant
+            model.queue.keys.copy_(F.normalize(model.key(views()[:, 1]))[:, :1].mT)
     output = model(views(), a_mix())
     each = collapsed(name, 6)
     torch.testing.assert_close(output.terms["objective"], torch.tensor(2 * each))

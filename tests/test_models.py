@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel
 import hf_ssl
 from hf_ssl import functional as F
 from hf_ssl import modeling
-from hf_ssl.backbone import backbone_arguments, create_backbone, width
+from hf_ssl.backbone import backbone_arguments, compile_in_place, create_backbone, width
 from hf_ssl.configuration import SSLConfig
 from hf_ssl.errors import UsageError
 from hf_ssl.heads import HeadLinear, Predictor, Projector
@@ -305,6 +305,31 @@ def test_the_methods_are_their_functions():
 
 
 @pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("amcl_simclr", lambda s, t, c: F.soft_contrast(s, t, c.beta, 8)),
+        ("amcl_moco", lambda s, t, c: F.soft_contrast(s, t, c.beta, 8)),
+        ("moco_v3+temperature", lambda s, t, c: 2 * F.soft_contrast(s, t, c.beta, 8)),
+        ("simsiam+amcl", lambda s, t, c: F.soft_agreement(s.positive, t.positive, c.beta)),
+        ("amcl_barlow_twins", lambda s, t, c: F.soft_redundancy_reduction(s, t, c.redundancy_weight, c.beta)),
+        ("simclr+amcl hard", lambda s, t, c: F.hard_contrast(s, t, c.beta, 8, c.amcl_top_k)),
+        ("moco+amcl hard", lambda s, t, c: F.hard_contrast(s, t, c.beta, 8, c.amcl_top_k)),
+        ("barlow_twins+amcl hard", lambda s, t, c: F.hard_redundancy_reduction(s, t, c.redundancy_weight, c.beta, 8)),
+    ],
+)
+def test_learned_temperatures_reach_their_objective_with_its_settings(name, function):
+    """Bug: beta, the width or the number of negatives that the objective takes from elsewhere than the settings."""
+    model = small_model(name, beta=0.3, amcl_top_k=2)
+    anchors, targets = (torch.randn(1, 3, 6, 8) for _ in range(2))
+    scores = model.arrange(model.items(anchors), model.items(targets), model.bank)
+    heads = model.config.num_heads
+    sides = anchors[:, :heads], targets[:, :heads]
+    scores = F.PairScores(*(score[:, :heads] for score in scores))
+    expected = function(scores, model.temperature(model, *sides), model.config)
+    torch.testing.assert_close(model.compare(*sides), expected.mean(dim=0))
+
+
+@pytest.mark.parametrize(
     ("name", "positive", "negative"),
     [
         ("amcl_simclr", (1, 3, 12), (1, 3, 12, 10)),
@@ -421,3 +446,13 @@ def test_every_door_of_the_base_class_was_tried():
     overridden = {name for model, _ in BUILDERS.values() for kind in model.__mro__[:3] for name in vars(kind)}
     doors = "build bank sides anchor items learned_items arrange objective fast mix after_step constant_temperature"
     assert set(doors.split()) <= overridden
+
+
+def test_whatever_runs_is_compiled(monkeypatch):
+    """Bug: `--compile` that leaves MoCo's slow copy, a quarter of the work, as it is."""
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    model = small_model("moco")
+    compile_in_place(model)
+    assert compiled == [model.backbone, model.momentum_encoder.backbone]

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from conftest import golden
+from tiny import small_model
 
 from hf_ssl.arguments import TrainingArguments
 from hf_ssl.optim import build_optimizer, build_schedule
@@ -65,6 +66,26 @@ def test_the_run_follows_the_published_schedules():
         np.testing.assert_allclose(seen[:, 1], arrays[f"fb_lr_biases_bs{batch}"], rtol=1e-12)
     small = TrainingArguments(optimizer="adam", learning_rate=0.01, warmup_epochs=10, schedule_offset_epochs=1)
     np.testing.assert_allclose(rates(small, 140, 7)[:, 0], arrays["small_cosine_lr"], rtol=1e-12)
+
+
+def test_the_predictor_of_simsiam_keeps_its_rate():
+    """The others' rate falls to a hundredth; weights decay and vectors do not, in either kind of group."""
+    arguments = TrainingArguments(learning_rate=0.1, weight_decay=0.5, warmup_epochs=0, final_learning_rate_fraction=0)
+    model = small_model("simsiam")
+    optimizer = build_optimizer(model, arguments)
+    predictor = {id(parameter) for parameter in model.predictor.parameters()}
+    for group in optimizer.param_groups:
+        assert all((id(p) in predictor) == group["constant_rate"] for p in group["params"])
+        assert all((p.ndim > 1) == (group["weight_decay"] == 0.5) for p in group["params"])
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+    schedule = build_schedule(optimizer, arguments, plan(10, 5), steps_done=0)
+    for _ in range(9):
+        optimizer.step()
+        schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups][2:] == [0.1, 0.1]
+    assert all(group["lr"] < 0.01 for group in optimizer.param_groups[:2])
+    followed = build_optimizer(small_model("simsiam", constant_predictor_rate=False), arguments)
+    assert [group["constant_rate"] for group in followed.param_groups] == [False, False]
 
 
 def test_a_resumed_schedule_goes_on_where_it_stood():

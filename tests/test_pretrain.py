@@ -392,6 +392,26 @@ def test_the_published_objective_warns_of_itself(tmp_path, capsys):
     assert "unbounded below" in capsys.readouterr().err
 
 
+def test_settings_that_nothing_reads_are_said(tmp_path, capsys):
+    run(tmp_path / "idle", "--method", "simclr", "--beta", "0.2", "--amcl_top_k", "7", "--max_steps", "1")
+    assert "Nothing reads 'beta', 'amcl_top_k': without --temperature_range" in capsys.readouterr().err
+    run(tmp_path / "read", "--method", "amcl_simclr", "--beta", "0.2", "--max_steps", "1")
+    assert "Nothing reads" not in capsys.readouterr().err
+
+
+def test_long_gradients_are_cut_to_length(tmp_path):
+    """Bug: an option that is read and not applied, or applied after the step."""
+    words = ["--optimizer", "sgd", "--sgd_momentum", "0", "--warmup_epochs", "0", "--max_steps", "1"]
+    weights = []
+    for name, rate, longest in (("start", "0", "1"), ("end", "0.16", "0.5")):
+        run(tmp_path / name, *words, "--weight_decay", "0", "--learning_rate", rate, "--max_grad_norm", longest)
+        state = load_file(tmp_path / name / "pretraining" / "model.safetensors")
+        weights.append({key: value for key, value in state.items() if "running" not in key and "num_b" not in key})
+    moved = sum((weights[1][key] - weights[0][key]).square().sum() for key in weights[0]).sqrt()
+    assert moved.item() == pytest.approx(0.16 * 16 / 256 * 0.5, rel=1e-2)
+    run(tmp_path / "none", "--max_grad_norm", "0", expect=2)
+
+
 def test_temperatures_at_their_bound_are_said_once(tmp_path, capsys, monkeypatch):
     run(tmp_path / "well", "--method", "amcl_simclr")
     assert "are at a bound" not in capsys.readouterr().err

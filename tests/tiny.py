@@ -42,9 +42,15 @@ def collapsed(name: str, rows: int) -> float | None:
     """What a batch of equal embeddings costs a head, where the formula says so in closed form."""
     if "amcl" in name or "temperature" in name:
         return None
-    base = name.split("+")[0]
-    costs = {"barlow_twins": 8.0, "mixed_barlow_twins": 8.0, "simclr": math.log(2 * rows - 1)}
-    return costs.get(base)
+    costs = {
+        "barlow_twins": 8.0,  # the dimensions
+        "mixed_barlow_twins": 8.0,
+        "simclr": math.log(2 * rows - 1),
+        "moco": math.log(OWN["moco"]["queue_length"] + 1),
+        "moco_v3": 4 * 0.2 * math.log(rows),  # two directions times 2 T
+        "simsiam": 0.0,  # its last BatchNorm makes zeros of constants
+    }
+    return costs[name.split("+")[0]]
 
 
 def small_model(name: str, seed: int = 0, **settings: Any) -> SSLModel:

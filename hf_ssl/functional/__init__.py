@@ -18,7 +18,7 @@ from hf_ssl.functional.barlow_twins import barlow_twins, mix_consistency, redund
 from hf_ssl.functional.contrastive import info_nce, mix_similarity, moco, moco_v3, nt_xent, queue_scores, simsiam
 from hf_ssl.functional.mixing import Mix, draw_mix, mix_views
 from hf_ssl.functional.neighbours import knn_predict
-from hf_ssl.functional.readings import cross_correlation_readings, effective_rank
+from hf_ssl.functional.readings import cross_correlation_readings, effective_rank, mean_pairwise_cka
 from hf_ssl.functional.relations import (
     PairScores,
     inner_products,
@@ -45,6 +45,7 @@ __all__ = [
     "knn_predict",
     "learning_rate",
     "logits",
+    "mean_pairwise_cka",
     "mix_consistency",
     "mix_similarity",
     "mix_views",

@@ -38,3 +38,19 @@ def effective_rank(z: Tensor) -> Tensor:
     values = torch.linalg.eigvalsh(rows @ rows.mT).clamp_min(0).sqrt()
     share = values / values.sum(-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
     return torch.special.entr(share).sum(-1).exp().to(z.dtype)
+
+
+@torch.no_grad()
+@full_precision
+def mean_pairwise_cka(z: Tensor) -> Tensor:
+    """Mean linear centred kernel alignment of every two of C embeddings (C, B, D) of the same images: -> ().
+
+    1 where all are the same up to rotation and scale, near 0 where they have nothing in common (Kornblith et al.,
+    2019, https://huggingface.co/papers/1905.00414, eq. 3). A constant embedding is like none; C is at least 2.
+    """
+    centred = z - z.mean(dim=-2, keepdim=True)
+    scaled = centred / torch.linalg.matrix_norm(centred)[:, None, None].clamp_min(torch.finfo(z.dtype).tiny)
+    alike = torch.stack([(scaled.mT @ other).square().sum((-2, -1)) for other in scaled])  # (C, C)
+    own = alike.diagonal().sqrt()
+    cka = alike / (own * own[:, None]).clamp_min(torch.finfo(z.dtype).tiny)
+    return (cka.sum() - cka.trace()) / (len(z) * (len(z) - 1))

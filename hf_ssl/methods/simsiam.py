@@ -4,11 +4,12 @@ A view's embedding should be predictable from the other's. Nothing is pushed apa
 gradient keeps the embeddings from collapsing.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
-from torch import Tensor
+from torch import Tensor, nn
 
 from hf_ssl import functional as F
 from hf_ssl.configuration import setting
@@ -26,6 +27,8 @@ class SimSiamConfig(ImageConfig):
     projector_dims: list[int] | tuple[int, ...] = (2048, 2048, 2048)
     projector_last_norm: bool = True
     predictor_dims: list[int] | tuple[int, ...] = setting((512, 2048), "output widths of the predictor's layers")
+
+    constant_predictor_rate: bool = setting(True, "keep the predictor's learning rate at its peak")
 
     def validate_architecture(self) -> None:
         """Refuse a predictor that does not fit, and a temperature, which nothing is divided by."""
@@ -47,6 +50,11 @@ class SimSiamModel(ImageModel):
         self.predictor = Predictor(
             config.projector_dims[-1], config.predictor_dims, config.num_heads, norm=config.projector_norm
         )
+
+    @property
+    def constant_rate_parts(self) -> Sequence[nn.Module]:
+        """The predictor, unless configured otherwise: the paper trains best so."""
+        return (self.predictor,) if self.config.constant_predictor_rate else ()
 
     def anchor(self, images: Tensor) -> Tensor:
         """Predict from the embedding."""
