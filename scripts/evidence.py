@@ -30,6 +30,9 @@ SMALL = {  # a network that two CPU cores train on 50,000 images in minutes
 }
 
 
+MEASURED = "evaluation"  # folder within a run's, of what is measured on all images at the end
+
+
 def main() -> int:
     """Run the cell and record it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -50,24 +53,32 @@ def main() -> int:
     words = ["--method", arguments.method, "--dataset", arguments.dataset, "--seed", str(arguments.seed)]
     words += [word for key, value in SMALL.items() for word in (f"--{key}", value)] + more
     launcher = shlex.split(arguments.launcher) or [sys.executable]
-    code = subprocess.call([*launcher, "scripts/pretrain.py", *words, "--output_dir", str(folder)])
-    if code:
-        return code
+    measure = [sys.executable, "scripts/evaluate.py", str(folder), "--protocols", "knn"]
+    for command in (
+        [*launcher, "scripts/pretrain.py", *words, "--output_dir", str(folder)],
+        [*measure, "--output_dir", str(folder / MEASURED)],
+    ):
+        code = subprocess.call(command)
+        if code:
+            return code
     write_json(arguments.results, [*rows, summary(name, folder, words)])
     return 0
 
 
 def summary(name: str, folder: Path, words: list[str]) -> dict[str, Any]:
-    """One row: kNN at the start and the end, speed and memory, and the command that made them."""
+    """One row: kNN of the run's probe and, at the end, of all images; speed and memory; and the command."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     probes = [line for line in lines if "evaluation" in line]
+    whole = next(row for row in read_json(folder / MEASURED / "results.json") if row["metric"] == "top1")
     speeds = sorted(line["images_per_second"] for line in steps[1:])
     return {
         "cell": name,
         "knn_start": probes[0]["evaluation"]["knn/top1"] if probes else None,
         "knn_curve": {line["step"]: line["evaluation"]["knn/top1"] for line in probes},
         "knn_end": probes[-1]["evaluation"]["knn/top1"] if probes else None,
+        "knn": {key: whole[key] for key in ("value", "low", "high", "settings")},
+        "evaluation": probes[-1]["evaluation"] if probes else None,
         "loss_first": steps[0]["loss"],
         "loss_last": steps[-1]["loss"],
         "steps": steps[-1]["step"],

@@ -36,7 +36,7 @@ def run(rounds: int = 5) -> list[Row]:
         rows = [row for sizes in BARLOW_TWINS for row in two_view_rows("barlow_twins", *sizes, rounds)]
         rows += [mixed_row(*sizes, rounds) for sizes in MIXED]
         rows += [row for sizes in NT_XENT for row in two_view_rows("nt_xent", *sizes, rounds)]
-        rows += [peak_row(*peak) for peak in PEAKS]
+        rows += [peak_row(*peak, baseline) for peak in PEAKS for baseline in ("formula", "lightly")]
         return [*rows, *amcl.run(rounds), *two_processes.run(rounds)]
 
 
@@ -89,13 +89,14 @@ def mixed_row(batch: int, width: int, bar: float, rounds: int) -> Row:
     return time_row(f"mixed_barlow_twins B {batch} D {width}", "formula", times["hf_ssl"], bar)
 
 
-def peak_row(objective: str, batch: int, width: int, bar: float) -> Row:
-    """Peak memory of an objective against its formula, each in a process of its own."""
+def peak_row(objective: str, batch: int, width: int, bar: float, baseline: str) -> Row:
+    """Peak memory of an objective against its formula or against lightly, each in a process of its own."""
+    row = absent_row(f"{objective} peak memory B {batch} D {width}", baseline, bar)
+    if baseline != "formula" and not installed(baseline):
+        return row
     ours, theirs = (
-        peak_memory(f"{__name__}:one_call", objective, variant, batch, width) / 1e6
-        for variant in ("hf_ssl", "formula")
+        peak_memory(f"{__name__}:one_call", objective, variant, batch, width) / 1e6 for variant in ("hf_ssl", baseline)
     )
-    row = absent_row(f"{objective} peak memory B {batch} D {width}", "formula", bar)
     return row | {"ratio_memory": theirs / ours, "megabytes": ours, "baseline_megabytes": theirs}
 
 
