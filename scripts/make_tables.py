@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from hf_ssl.files import read_json, write_text
@@ -12,6 +13,7 @@ from hf_ssl.recipe import read_recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "model_cards" / "results"
+TUNING_SEED = "100"
 
 
 def table(head: list[str], rows: list[list[Any]]) -> str:
@@ -47,14 +49,36 @@ def recipes() -> str:
 def results() -> str:
     """The measured cells."""
     rows = []
-    for path in sorted(RESULTS.glob("*.json")):
-        if path.name == "benchmark.json":
-            continue
-        for cell in read_json(path):
-            start, end = (f"{cell[key]:.1%}" if cell[key] is not None else "" for key in ("knn_start", "knn_end"))
-            speed, memory = round(cell["images_per_second"]), f"{cell['peak_memory_bytes'] / 1e9:.1f} GB"
-            rows.append([cell["cell"], cell["steps"], start, end, speed, memory, cell["num_processes"]])
+    for cell in read_json(RESULTS / "small.json"):
+        start, end = (f"{cell[key]:.1%}" if cell[key] is not None else "" for key in ("knn_start", "knn_end"))
+        speed, memory = round(cell["images_per_second"]), f"{cell['peak_memory_bytes'] / 1e9:.1f} GB"
+        rows.append([cell["cell"], cell["steps"], start, end, speed, memory, cell["num_processes"]])
     return table(["cell", "steps", "kNN before", "kNN after", "images/s", "peak memory", "processes"], rows)
+
+
+def comparison() -> str:
+    """Settings at equal budgets, a column a seed; seed 100 only chose learning rates and constant temperatures."""
+    settings: dict[str, dict[str, Any]] = {}
+    for cell in read_json(RESULTS / "comparison.json"):
+        name, seed = cell["cell"].rsplit("-seed", 1)
+        settings.setdefault(name, {})[seed] = cell
+    seeds = sorted({seed for cells in settings.values() for seed in cells} - {TUNING_SEED}, key=int)
+    rows = []
+    for name, cells in sorted(settings.items()):
+        measured = [cells[seed] for seed in seeds if seed in cells]
+        if not measured:
+            continue
+        knn = [f"{cells[seed]['knn']['value']:.1%}" if seed in cells else "" for seed in seeds]
+        readings = [cell["readings"] | (cell["evaluation"] or {}) for cell in measured]
+        rows.append(
+            [f"`{name}`", *knn, f"{fmean(cell['knn']['value'] for cell in measured):.1%}"]
+            + [
+                f"{fmean(reading[key] for reading in readings):{form}}" if key in readings[0] else ""
+                for key, form in (("temperature_mean", ".2f"), ("temperature_at_bound", ".0%"), ("cka/heads", ".2f"))
+            ]
+        )
+    head = ["setting", *(f"seed {seed}" for seed in seeds), "mean", "mean temperature", "at a bound", "CKA of heads"]
+    return table(head, rows)
 
 
 def benchmark() -> str:
@@ -73,6 +97,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods": methods,
     "recipes": recipes,
     "results": results,
+    "comparison": comparison,
     "benchmark": benchmark,
 }
 
