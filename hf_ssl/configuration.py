@@ -61,7 +61,7 @@ class SSLConfig(PreTrainedConfig):
 
     projector_dims: list[int] | tuple[int, ...] = setting((512, 128), "output widths of the projector's layers")
     projector_norm: str = setting("batch", "what follows the projector's hidden layers: batch = BatchNorm; none")
-    projector_bias: bool = setting(True, "give the projector's last layer a bias")
+    projector_bias: bool = setting(True, "give the last layer of projector and predictor a bias")
     projector_last_norm: bool = setting(False, "end the projector with a BatchNorm without scale and shift")
     num_heads: int = setting(1, "number of projectors side by side; their losses add up")
 
@@ -106,6 +106,14 @@ class SSLConfig(PreTrainedConfig):
                 )
         if self.image_std is not None and not min(self.image_std) > 0:
             raise UsageError(f"image_std must be positive, but is {list(self.image_std)}.")
+
+    def axes(self) -> list[str]:
+        """What the method is run with, in words for the first line of a run."""
+        words = [f"{self.num_heads} head{'s' if self.num_heads > 1 else ''}"]
+        if self.temperature_range is not None:
+            low, high = self.temperature_range
+            words.append(f"temperatures {low} to {high} ({self.amcl_objective})")
+        return [*words, f"mix weight {self.mix_weight:g}"] if self.mix_weight else words
 
     def cautions(self) -> list[str]:
         """Sentences on settings that are allowed and perhaps not meant."""

@@ -133,7 +133,7 @@ class SSLModel(PreTrainedModel):
 
     def embed(self, images: Tensor) -> Tensor:
         """Project the representations of images (b, c, H, W): (C, b, D), at least float32."""
-        return cast(Tensor, lift(self.projector(self.encode(images))))
+        return cast(Tensor, lift(self.projector(self.backbone(images))))
 
     def forward(self, views: Tensor, mix: F.Mix | None = None) -> SSLOutput:
         """Score two views of each image, (b, 2, c, H, W) with the batch first because Accelerate slices that axis.

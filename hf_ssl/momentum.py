@@ -10,8 +10,9 @@ from torch import Tensor, nn
 class MomentumEncoder(nn.Module):
     """A copy of modules that follows them slowly and is never trained.
 
-    `groups` splits the batch for the copy's batch statistics, so that a query cannot recognise its key by them
-    (shuffled BatchNorm on one process).
+    `groups` parts the batch for the copy's batch statistics, so that a query cannot recognise its key by them
+    (shuffled BatchNorm on one process). A group is every so-many-th row: with statistics shared between processes the
+    groups of W are those of one where `groups` divides their rows.
     """
 
     def __init__(self, backbone: nn.Module, projector: nn.Module) -> None:
@@ -21,8 +22,11 @@ class MomentumEncoder(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor, groups: int = 1) -> Tensor:
         """Embed images (b, c, H, W) without gradients: (C, b, D)."""
-        parts = images.tensor_split(groups) if self.training and groups > 1 else (images,)
-        return torch.cat([cast(Tensor, self.projector(self.backbone(part))) for part in parts], dim=-2)
+        if not self.training or groups == 1:
+            return cast(Tensor, self.projector(self.backbone(images)))
+        rows = torch.arange(len(images), device=images.device)
+        z = torch.cat([self.projector(self.backbone(images[first::groups])) for first in range(groups)], dim=-2)
+        return z[..., torch.cat([rows[first::groups] for first in range(groups)]).argsort(), :]
 
     @torch.no_grad()
     def follow(self, backbone: nn.Module, projector: nn.Module, momentum: float) -> None:

@@ -2,9 +2,7 @@
 
 import logging
 import shutil
-import time
 from pathlib import Path
-from typing import cast
 
 import psutil
 import torch
@@ -12,11 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from hf_ssl.arguments import TrainingArguments
-from hf_ssl.augmentations import Recipe
 from hf_ssl.errors import HfSslError, UsageError
-from hf_ssl.inputs import Inputs
 from hf_ssl.modeling import SSLModel
-from hf_ssl.optim import build_optimizer
 from hf_ssl.plan import Plan
 from hf_ssl.small_stem import has_large_stem
 
@@ -29,9 +24,9 @@ ADAM_STATES = 2  # extra copies of the weights that the optimizer keeps
 
 def checkpoint_bytes(model: SSLModel) -> int:
     """About how large one checkpoint is: weights, buffers and the optimizer's states."""
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
-    return weights * (1 + ADAM_STATES) + buffers
+    tensors = [*model.parameters(), *model.buffers()]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return sum(t.numel() * t.element_size() for t in (*tensors, *(trained * ADAM_STATES)))
 
 
 def check_disk(model: SSLModel, folder: Path, keep_last: int) -> None:
@@ -113,9 +108,9 @@ def notices(
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     peak = arguments.learning_rate * arguments.batch_size / 256
     said = [
-        f"{config.model_type} with {config.backbone} ({parameters / 1e6:.1f} M parameters) at {config.image_size} px "
-        f"on {num_processes} x {device.type}: {plan.total_steps} steps of {arguments.batch_size} images, "
-        f"{plan.steps_per_epoch} an epoch; peak learning rate {peak:.4g}; "
+        f"{config.model_type} ({', '.join(config.axes())}) with {config.backbone} ({parameters / 1e6:.1f} M "
+        f"parameters) at {config.image_size} px on {num_processes} x {device.type}: {plan.total_steps} steps of "
+        f"{arguments.batch_size} images, {plan.steps_per_epoch} an epoch; peak learning rate {peak:.4g}; "
         f"a checkpoint is about {gigabytes(checkpoint_bytes(model))}."
     ]
     has_batch_norm = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in model.modules())
@@ -156,43 +151,4 @@ def check_memory(model: SSLModel, arguments: TrainingArguments, image: Tensor, a
     return (
         f"A step of {rows} images per process needs about {gigabytes(needed)} and {gigabytes(free)} are free: "
         "lower --batch_size, use --mixed_precision bf16, or more processes."
-    )
-
-
-def dry_run(
-    model: SSLModel,
-    batch: Inputs,
-    arguments: TrainingArguments,
-    recipe: Recipe,
-    plan: Plan,
-    accelerator: Accelerator,
-    folder: Path,
-) -> None:
-    """Take a step on one batch, twice; say how long the run will take, and draw the views."""
-    from hf_ssl.report.contact_sheet import contact_sheet  # plotting takes a second to import
-
-    model.to(accelerator.device).train()
-    optimizer = build_optimizer(model, arguments)
-    for _ in range(2):  # the first warms up
-        began = time.perf_counter()
-        with accelerator.autocast():
-            output = model(batch.views, batch.mix)
-        loss = cast(Tensor, output.loss)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        model.temperature.readings(model, *output.embeddings)
-        model.after_step(output, progress=1 / plan.total_steps)
-        value = float(loss.detach())  # waits for the device
-        seconds = time.perf_counter() - began
-    if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        contact_sheet(batch.views, recipe, folder / "views.png")
-    logger.info(
-        "Dry run: loss %.4g; %d steps of about %.2f s are %.1f hours; the views are in %s.",
-        value,
-        plan.total_steps,
-        seconds,
-        plan.total_steps * seconds / 3600,
-        folder / "views.png",
     )

@@ -102,10 +102,10 @@ def refuse_foreign(folder: Path) -> None:
         raise UsageError(f"{folder} is no run's folder and holds {listing(foreign)}: choose another --output_dir.")
 
 
-def recorded_group(folder: Path) -> int | None:
-    """The rows that a run in `folder` mixes with each other, whatever processes go on with it."""
+def recorded(folder: Path) -> dict[str, Any]:
+    """What the run in `folder` was asked and worked out, as its recipe.yaml has it; nothing where there is none."""
     recipe = folder / "recipe.yaml"
-    return yaml.safe_load(recipe.read_text(encoding="utf-8")).get("mix_group_size") if recipe.is_file() else None
+    return yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
 
 
 def is_done(folder: Path) -> bool:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ from accelerate.utils import ProjectConfiguration
 
 from hf_ssl import checkpoint, distributed, preflight, records
 from hf_ssl.arguments import TrainingArguments
-from hf_ssl.augmentations import Recipe, get_recipe
 from hf_ssl.backbone import compile_in_place
-from hf_ssl.data import Source, make_batches, open_source
+from hf_ssl.data import make_batches, open_source
 from hf_ssl.data.batches import refuse_batch_size
+from hf_ssl.defaults import resolve
+from hf_ssl.dry_run import dry_run
 from hf_ssl.errors import UsageError
 from hf_ssl.evaluation.results import Result, clean_command, merge
 from hf_ssl.inputs import Inputs, make_inputs
@@ -30,8 +30,6 @@ from hf_ssl.runlog import write_status
 from hf_ssl.trainer import Progress, pretrain
 
 logger = logging.getLogger(__name__)
-
-SMALL_SIZE, LARGE_SIZE = 64, 224  # up to the first, "cifar" views are the default; the second is for large images
 
 
 def pretrain_run(options: PretrainOptions, command: Sequence[str]) -> int:
@@ -63,7 +61,8 @@ def _run(options: PretrainOptions, command: Sequence[str], interruption: Interru
         image_column=data.image_column,
         streaming=data.streaming,
     )
-    recipe = resolve(options, source)
+    before = {} if arguments.resume == "never" else records.recorded(folder)
+    recipe = resolve(options, source, accelerator.num_processes, before)
     torch.manual_seed(arguments.seed)
     model = METHODS[options.method](METHODS[options.method].config_class(**options.settings))
     if arguments.init_from:
@@ -72,8 +71,6 @@ def _run(options: PretrainOptions, command: Sequence[str], interruption: Interru
     model.check_data(arguments.batch_size, source.num_rows)
     per_epoch = source.num_rows and source.num_rows // arguments.batch_size
     mixes = bool(model.config.mix_weight)
-    if mixes and arguments.mix_group_size is None and arguments.resume != "never":
-        arguments.mix_group_size = records.recorded_group(folder)
     plan = make_plan(arguments, steps_per_epoch=per_epoch, num_processes=accelerator.num_processes, mixes=mixes)
     record = records.recipe_record(options, plan, accelerator.num_processes)
     resume_from = records.where_to_start(arguments, folder, record)
@@ -107,7 +104,7 @@ def _run(options: PretrainOptions, command: Sequence[str], interruption: Interru
     if arguments.compile:
         compile_in_place(model)
     if arguments.dry_run:
-        preflight.dry_run(model, next(inputs(0, None)), arguments, recipe, plan, accelerator, folder)
+        dry_run(model, next(inputs(0, None)), arguments, recipe, plan, accelerator, folder)
         return 0
     if distributed.any_process(interruption.asked):
         logger.info("Stopped before the first step: there is nothing to save.")
@@ -155,28 +152,6 @@ def build_accelerator(arguments: TrainingArguments, folder: Path) -> Accelerator
         )
     except ValueError as error:
         raise UsageError(f"This device cannot train as asked: {error}. Try --mixed_precision no.") from None
-
-
-def resolve(options: PretrainOptions, source: Source) -> Recipe:
-    """Fill in what follows from the data: image size, views, and the numbers that the model is published with."""
-    arguments, settings = options.training, options.settings
-    if "image_size" not in options.given:
-        settings["image_size"] = source.common_size(settings["in_chans"]) or LARGE_SIZE
-    recipe = get_recipe(arguments.augmentation or ("cifar" if settings["image_size"] <= SMALL_SIZE else "imagenet"))
-    arguments.augmentation = arguments.augmentation or recipe.name
-    if arguments.weight_decay is None:
-        arguments.weight_decay = METHODS[options.method].default_weight_decay
-    for name in ("image_mean", "image_std"):
-        if settings[name] and len(settings[name]) != settings["in_chans"]:
-            raise UsageError(
-                f"--{name} takes {settings['in_chans']} numbers, one a channel, not {len(settings[name])}."
-            )
-    if (settings["image_mean"] is None) != (settings["image_std"] is None):
-        raise UsageError("--image_mean and --image_std belong together: give both, or neither.")
-    if settings["image_mean"] and settings["image_std"]:
-        recipe = replace(recipe, mean=tuple(settings["image_mean"]), std=tuple(settings["image_std"]))
-    settings["image_mean"], settings["image_std"] = map(list, recipe.statistics(settings["in_chans"]))
-    return recipe
 
 
 def finish(progress: Progress, plan: Plan, folder: Path, accelerator: Accelerator, last_results: list[Result]) -> int:

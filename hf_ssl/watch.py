@@ -43,7 +43,7 @@ class Watch:
         self.folder = folder
         self.total_steps = total_steps
         self.images_per_step = images_per_step
-        self.waited, self.warned = 0.0, False
+        self.waited, self.at_bound = 0.0, 0
         self.since, self.steps = time.perf_counter(), 0
         self.last_plain_line = -math.inf
         self.started, self.start_step = time.perf_counter(), start_step
@@ -75,22 +75,11 @@ class Watch:
             HfSslError: if the loss is not a finite number, naming the step and the terms.
 
         """
-        loss = float(cast(Tensor, output.loss).detach())
-        terms = {name: float(value) for name, value in (output.terms or {}).items()}
-        if not math.isfinite(loss):
-            raise HfSslError(
-                f"The loss is {loss} at step {step} ({', '.join(f'{k} {v:.4g}' for k, v in terms.items())}): {REMEDY}"
-            )
+        loss, terms = finite_loss(output, step)
         now = time.perf_counter()
         seconds = max(now - self.since, 1e-9)
         readings = {**self.readings(output), **(extra or {})}
-        if readings.get("temperature_at_bound", 0) > MOST_AT_BOUND and not self.warned:
-            self.warned = True
-            logger.warning(
-                "%.0f %% of the learned temperatures are at a bound and adapt no more: widen --temperature_range or "
-                "change --beta. The objective 'hard' with its published constants always ends there; 'soft' does not.",
-                100 * readings["temperature_at_bound"],
-            )
+        self.watch_temperatures(readings)
         line = {
             "step": step,
             "epoch": epoch,
@@ -112,6 +101,17 @@ class Watch:
         )
         self.say(line)
         return line
+
+    def watch_temperatures(self, readings: dict[str, Any]) -> None:
+        """Warn when most temperatures are at a bound at two readings running; they may start there and leave it."""
+        share = readings.get("temperature_at_bound", 0.0)
+        self.at_bound = self.at_bound + 1 if share > MOST_AT_BOUND else 0
+        if self.at_bound == 2:
+            logger.warning(
+                "%.0f %% of the learned temperatures are at a bound and adapt no more: widen --temperature_range or "
+                "change --beta; with --amcl_objective hard and its published constants they always end there.",
+                100 * share,
+            )
 
     def refuse_broken(self, model: nn.Module, step: int) -> None:
         """Keep weights that are no numbers from being saved over good ones.
@@ -164,6 +164,22 @@ class Watch:
         if self.accelerator.is_main_process:
             with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
+
+
+def finite_loss(output: SSLOutput, step: int) -> tuple[float, dict[str, float]]:
+    """Return the loss and its terms as numbers.
+
+    Raises:
+        HfSslError: if the loss is not a finite number, naming the step and the terms.
+
+    """
+    loss = float(cast(Tensor, output.loss).detach())
+    terms = {name: float(value) for name, value in (output.terms or {}).items()}
+    if not math.isfinite(loss):
+        raise HfSslError(
+            f"The loss is {loss} at step {step} ({', '.join(f'{k} {v:.4g}' for k, v in terms.items())}): {REMEDY}"
+        )
+    return loss, terms
 
 
 def peak_memory(device: torch.device) -> int:

@@ -45,33 +45,37 @@ def main() -> int:
     parser.add_argument("--name", default="", help="what tells this cell from others of the method and seed")
     arguments, more = parser.parse_known_args()
     name = "-".join(filter(None, (arguments.method, arguments.name, f"seed{arguments.seed}")))
-    rows = read_json(arguments.results) if arguments.results.exists() else []
-    if any(row["cell"] == name for row in rows):
-        print(f"{name} is in {arguments.results}")
-        return 0
     folder = arguments.runs / name
     words = ["--method", arguments.method, "--dataset", arguments.dataset, "--seed", str(arguments.seed)]
     words += [word for key, value in SMALL.items() for word in (f"--{key}", value)] + more
+    command = clean_command(["hf-ssl", "pretrain", *words])
+    before = [row["command"] for row in rows_of(arguments.results) if row["cell"] == name]
+    if before:
+        same = before == [command]
+        print(f"{name} is in {arguments.results}{'' if same else ', made by another command: give this one a --name'}")
+        return 0 if same else 1
     launcher = shlex.split(arguments.launcher) or [sys.executable]
+    train = [*launcher, "scripts/pretrain.py", *words, "--output_dir", str(folder)]
     measure = [sys.executable, "scripts/evaluate.py", str(folder), "--protocols", "knn"]
-    for command in (
-        [*launcher, "scripts/pretrain.py", *words, "--output_dir", str(folder)],
-        [*measure, "--output_dir", str(folder / MEASURED)],
-    ):
-        code = subprocess.call(command)
-        if code:
-            return code
-    write_json(arguments.results, [*rows, summary(name, folder, words)])
+    code = subprocess.call(train) or subprocess.call([*measure, "--output_dir", str(folder / MEASURED)])
+    if code:
+        return code
+    write_json(arguments.results, [*rows_of(arguments.results), summary(name, folder, command)])
     return 0
 
 
-def summary(name: str, folder: Path, words: list[str]) -> dict[str, Any]:
+def rows_of(results: Path) -> list[dict[str, Any]]:
+    """Rows that are there now: another cell may have ended meanwhile."""
+    return read_json(results) if results.exists() else []
+
+
+def summary(name: str, folder: Path, command: str) -> dict[str, Any]:
     """One row: kNN of the run's probe and, at the end, of all images; speed and memory; and the command."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     probes = [line for line in lines if "evaluation" in line]
     whole = next(row for row in read_json(folder / MEASURED / "results.json") if row["metric"] == "top1")
-    speeds = sorted(line["images_per_second"] for line in steps[1:])
+    speeds = sorted(line["images_per_second"] for line in steps[1:] or steps)
     return {
         "cell": name,
         "knn_start": probes[0]["evaluation"]["knn/top1"] if probes else None,
@@ -87,7 +91,7 @@ def summary(name: str, folder: Path, words: list[str]) -> dict[str, Any]:
         "peak_memory_bytes": max(line["peak_memory_bytes"] for line in steps),
         "num_processes": lines[0]["run"]["num_processes"],
         "device": lines[0]["run"]["device"],
-        "command": clean_command(["hf-ssl", "pretrain", *words]),
+        "command": command,
         "versions": versions(),
     }
 

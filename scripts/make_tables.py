@@ -4,22 +4,14 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 from hf_ssl.files import read_json, write_text
 from hf_ssl.methods import METHODS
 from hf_ssl.recipe import read_recipe, recipe_names
+from hf_ssl.report.tables import benchmark, comparison, results, table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "model_cards" / "results"
-TUNING_SEED = "100"
-
-
-def table(head: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def methods() -> str:
@@ -46,59 +38,12 @@ def recipes() -> str:
     return table(["`--recipe`", "length", "published"], rows)
 
 
-def results() -> str:
-    """The measured cells."""
-    rows = []
-    for cell in read_json(RESULTS / "small.json"):
-        start, end = (f"{cell[key]:.1%}" if cell[key] is not None else "" for key in ("knn_start", "knn_end"))
-        speed, memory = round(cell["images_per_second"]), f"{cell['peak_memory_bytes'] / 1e9:.1f} GB"
-        rows.append([cell["cell"], cell["steps"], start, end, speed, memory, cell["num_processes"]])
-    return table(["cell", "steps", "kNN before", "kNN after", "images/s", "peak memory", "processes"], rows)
-
-
-def comparison() -> str:
-    """Settings at equal budgets, a column a seed; seed 100 only chose learning rates and constant temperatures."""
-    settings: dict[str, dict[str, Any]] = {}
-    for cell in read_json(RESULTS / "comparison.json"):
-        name, seed = cell["cell"].rsplit("-seed", 1)
-        settings.setdefault(name, {})[seed] = cell
-    seeds = sorted({seed for cells in settings.values() for seed in cells} - {TUNING_SEED}, key=int)
-    rows = []
-    for name, cells in sorted(settings.items()):
-        measured = [cells[seed] for seed in seeds if seed in cells]
-        if not measured:
-            continue
-        knn = [f"{cells[seed]['knn']['value']:.1%}" if seed in cells else "" for seed in seeds]
-        readings = [cell["readings"] | (cell["evaluation"] or {}) for cell in measured]
-        rows.append(
-            [f"`{name}`", *knn, f"{fmean(cell['knn']['value'] for cell in measured):.1%}"]
-            + [
-                f"{fmean(reading[key] for reading in readings):{form}}" if key in readings[0] else ""
-                for key, form in (("temperature_mean", ".2f"), ("temperature_at_bound", ".0%"), ("cka/heads", ".2f"))
-            ]
-        )
-    head = ["setting", *(f"seed {seed}" for seed in seeds), "mean", "mean temperature", "at a bound", "CKA of heads"]
-    return table(head, rows)
-
-
-def benchmark() -> str:
-    """The measured ratios, baseline time / ours unless the row says otherwise."""
-    path = RESULTS / "benchmark.json"
-    measured = read_json(path) if path.exists() else {}
-    rows = []
-    for group in ("losses", "views", "loop"):
-        for row in measured.get(group, []):
-            ratio = row.get("ratio_memory") or row.get("ratio_wall")
-            rows.append([row["name"], row["baseline"], f"{ratio:.2f}" if ratio else "absent", row["bar"]])
-    return table(["measured", "against", "ratio", "aim"], rows)
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "methods": methods,
     "recipes": recipes,
-    "results": results,
-    "comparison": comparison,
-    "benchmark": benchmark,
+    "results": lambda: results(read_json(RESULTS / "small.json")),
+    "comparison": lambda: comparison(read_json(RESULTS / "comparison.json")),
+    "benchmark": lambda: benchmark(read_json(RESULTS / "benchmark.json")),
 }
 
 

@@ -17,15 +17,15 @@ FLOORS = [  # from the ground up; a module imports from lower floors and, within
     "backbone data heads outputs plan report",
     "evaluation inputs modeling momentum",
     "methods monitor optim repository watch",
-    "auto hub.load hub options preflight trainer",
-    "benchmarks evaluate records",
+    "auto dry_run hub.load hub options preflight trainer",
+    "benchmarks defaults evaluate records",
     "run",
     "cli",
     "__main__",
     "__init__",
 ]
 HOMES = {  # library -> the only rooms that import it
-    "accelerate": "benchmarks checkpoint inputs preflight records run runlog trainer watch",
+    "accelerate": "benchmarks checkpoint dry_run inputs preflight records run runlog trainer watch",
     "datasets": "data evaluation.features hub.load",
     "lightly": "benchmarks",
     "matplotlib": "report",

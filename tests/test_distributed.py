@@ -50,6 +50,7 @@ QUICK = {
     "mixed_barlow_twins-mobilenet": case("mixed_barlow_twins", MOBILENET, 2),
     "mixed_barlow_twins-resnet-float32": case("mixed_barlow_twins", RESNET, 1, SINGLE),
     "mixed_barlow_twins-mobilenet-float32": case("mixed_barlow_twins", MOBILENET, 1, SINGLE),
+    "moco-groups-resnet": case("moco", RESNET, 2, key_batch_norm_groups=3),
     **{
         f"{name}-resnet": case(name, RESNET, 2)
         for name in (*METHODS, "simclr+amcl+mix", "moco+amcl+mix", "moco_v3+amcl+mix", "simsiam+amcl")

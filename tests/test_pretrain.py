@@ -279,6 +279,21 @@ def test_a_dry_run_leaves_the_views_and_nothing_else(tmp_path):
     assert [path.name for path in (tmp_path / "dry").rglob("*") if path.is_file()] == ["views.png"]
 
 
+def test_a_dry_run_refuses_what_a_run_would(tmp_path, capsys):
+    run(tmp_path / "dry", "--dry_run", "--learning_rate", "1e30", "--warmup_epochs", "0", expect=1)
+    assert "The loss is" in capsys.readouterr().err
+
+
+def test_groups_of_keys_are_recorded_and_stay(tmp_path):
+    """Bug: a default that follows the number of processes, so that a run that goes on with others changes."""
+    words = ["--method", "moco", "--batch_size", "64", "--queue_length", "128", "--max_steps", "2"]
+    run(tmp_path / "alone", *words)
+    assert yaml.safe_load((tmp_path / "alone" / "recipe.yaml").read_text())["key_batch_norm_groups"] == 8
+    run(tmp_path / "begun", *words, "--key_batch_norm_groups", "1")
+    run(tmp_path / "begun", *words)  # the same run, not one with other settings
+    assert losses(tmp_path / "begun") != losses(tmp_path / "alone")
+
+
 def test_a_flat_folder_of_images_trains_and_names_what_is_broken(tmp_path, capsys):
     images = tmp_path / "images"
     images.mkdir()
@@ -416,5 +431,7 @@ def test_temperatures_at_their_bound_are_said_once(tmp_path, capsys, monkeypatch
     run(tmp_path / "well", "--method", "amcl_simclr")
     assert "are at a bound" not in capsys.readouterr().err
     monkeypatch.setattr(AdaptiveTemperature, "readings", lambda *_: {"temperature_at_bound": 0.96})
+    run(tmp_path / "start", "--method", "amcl_simclr", "--max_steps", "1")  # they may start there and leave it
+    assert "are at a bound" not in capsys.readouterr().err
     run(tmp_path / "ill", "--method", "amcl_simclr")
     assert capsys.readouterr().err.count("96 % of the learned temperatures are at a bound") == 1

@@ -46,6 +46,16 @@ class MoCoConfig(ImageConfig):
     )
     freeze_patch_projection: bool = setting(False, "leave a ViT's patch projection as it is initialised")
 
+    def axes(self) -> list[str]:
+        """Of MoCo also the queue."""
+        return [*super().axes(), f"queue of {self.queue_length} keys, {self.key_batch_norm_groups or 1} groups"]
+
+    def key_groups(self, rows: int, processes: int) -> int:
+        """Groups of a process's `rows` keys with batch statistics of their own, as configured or by default."""
+        if self.key_batch_norm_groups is not None:
+            return self.key_batch_norm_groups
+        return KEY_GROUPS if processes == 1 and rows >= KEY_GROUPS_ROWS and self.queue_length else 1
+
     def validate_architecture(self) -> None:
         """Refuse numbers out of range, and the combination that has no definition."""
         super().validate_architecture()
@@ -78,7 +88,13 @@ class MoCoModel(ImageModel):
         if config.queue_length:
             self.queue = KeyQueue(config.num_heads, width, config.queue_length)
         if config.predictor_dims:
-            self.predictor = Predictor(width, config.predictor_dims, config.num_heads, norm=config.projector_norm)
+            self.predictor = Predictor(
+                width,
+                config.predictor_dims,
+                config.num_heads,
+                norm=config.projector_norm,
+                bias=config.projector_bias,
+            )
 
     def freeze(self) -> None:
         """Leave the slow copy and, if asked, the patch projection out of training.
@@ -116,11 +132,7 @@ class MoCoModel(ImageModel):
 
     def key(self, images: Tensor) -> Tensor:
         """Embed images (b, c, H, W) by the slow copy: (C, b, D)."""
-        groups = self.config.key_batch_norm_groups
-        if groups is None:
-            alone = distributed.world_size() == 1 and len(images) >= KEY_GROUPS_ROWS
-            groups = KEY_GROUPS if alone and self.config.queue_length else 1
-        return self.momentum_encoder(images, groups)
+        return self.momentum_encoder(images, self.config.key_groups(len(images), distributed.world_size()))
 
     def arrange(self, items_a: Tensor, items_b: Tensor, bank: Tensor | None = None) -> F.PairScores:
         """Part similarities of queries with keys: each with its own, and with the queue's or the batch's others."""
@@ -139,9 +151,10 @@ class MoCoModel(ImageModel):
         """Raise UsageError for a queue that the global batch does not divide; warn of one longer than the data."""
         super().check_data(batch_size, rows)
         share, groups = batch_size // distributed.world_size(), self.config.key_batch_norm_groups or 1
-        if share < 2 * groups:
+        if groups > 1 and (share % groups or share < 2 * groups):
             raise UsageError(
-                f"--key_batch_norm_groups {groups} leaves fewer than 2 of {share} keys a group: at most {share // 2}."
+                f"--key_batch_norm_groups {groups} does not part the {share} keys of a process into equal groups of 2 "
+                f"or more: choose a divisor of {share}, or 1."
             )
         length = self.config.queue_length
         if length % batch_size:

@@ -48,7 +48,11 @@ class SimSiamModel(ImageModel):
         """Make the predictor."""
         config = self.config
         self.predictor = Predictor(
-            config.projector_dims[-1], config.predictor_dims, config.num_heads, norm=config.projector_norm
+            config.projector_dims[-1],
+            config.predictor_dims,
+            config.num_heads,
+            norm=config.projector_norm,
+            bias=config.projector_bias,
         )
 
     @property
