@@ -53,7 +53,14 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Put unit rows (C, B, D) in the place of the oldest; B divides K."""
+        """Put unit rows (C, B, D) in the place of the oldest.
+
+        Raises:
+            ValueError: if B is more than K: keys of one step would overwrite each other.
+
+        """
+        if keys.shape[-2] > self.keys.shape[-1]:
+            raise ValueError(f"{keys.shape[-2]} keys do not fit a queue of {self.keys.shape[-1]}.")
         places = (self.position + torch.arange(keys.shape[-2], device=keys.device)) % self.keys.shape[-1]
         self.keys.index_copy_(-1, places, keys.mT.to(self.keys.dtype))
         self.position.add_(keys.shape[-2]).remainder_(self.keys.shape[-1])

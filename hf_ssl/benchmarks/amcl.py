@@ -21,7 +21,7 @@ def run(rounds: int) -> list[Row]:
 
 
 def heads_row(rounds: int) -> Row:
-    """C heads at once against C single-head losses: a tie on a processor, where heads go one by one to fit its cache."""
+    """C heads at once against C single-head losses: a tie on a processor, where heads go one by one in its cache."""
     z_a, z_b = (torch.stack(side).detach().requires_grad_() for side in heads(HEADS, HEAD_PAIRS))
     variants = {
         "hf_ssl": with_gradients(lambda: F.nt_xent(z_a, z_b, TEMPERATURE).sum(), z_a, z_b),
