@@ -111,7 +111,7 @@ class SSLModel(PreTrainedModel):
         return self.embed(images)
 
     def fast(self, z_a: Tensor, z_b: Tensor) -> Tensor | None:
-        """Return the objective in a cheaper form that is exactly equal at a constant temperature, (V, C), or None."""
+        """Return the objective in a cheaper form that is exactly equal, (V, C), or None where there is none."""
         return None
 
     def mix(self, z_mix: Tensor, anchors: Tensor, targets: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:
@@ -168,10 +168,9 @@ class SSLModel(PreTrainedModel):
     def compare(self, anchors: Tensor, targets: Tensor) -> Tensor:
         """Cost of embeddings (V, C, B, D) for each head: by the exact cheap form if there is one, else as defined."""
         with without_autocast(anchors):
-            if self.temperature.is_constant:
-                cheap = self.fast(anchors, targets)
-                if cheap is not None:
-                    return cheap.mean(dim=0)
+            cheap = self.fast(anchors, targets)
+            if cheap is not None:
+                return cheap.mean(dim=0)
             scores = self.arrange(self.items(anchors), self.items(targets), self.bank)
             return self.objective(scores, self.temperature(self, anchors, targets)).mean(dim=0)
 

@@ -14,6 +14,7 @@ from hf_ssl.functional.adaptive import (
     soft_redundancy_reduction,
     temperatures,
 )
+from hf_ssl.functional.adaptive_form import soft_nt_xent
 from hf_ssl.functional.barlow_twins import barlow_twins, mix_consistency, redundancy_reduction
 from hf_ssl.functional.contrastive import info_nce, mix_similarity, moco, moco_v3, nt_xent, queue_scores, simsiam
 from hf_ssl.functional.mixing import Mix, draw_mix, mix_views
@@ -61,6 +62,7 @@ __all__ = [
     "simsiam",
     "soft_agreement",
     "soft_contrast",
+    "soft_nt_xent",
     "soft_redundancy_reduction",
     "split_diagonal",
     "split_views",

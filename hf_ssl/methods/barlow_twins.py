@@ -72,9 +72,11 @@ class BarlowTwinsModel(SSLModel):
         """Dimensions of what `phi` makes of the embeddings, so that it does not depend on the batch size."""
         return self.items(phi(z))
 
-    def fast(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        """Eq. 1 without a D x D matrix where B is the smaller."""
+    def fast(self, z_a: Tensor, z_b: Tensor) -> Tensor | None:
+        """Eq. 1 without a D x D matrix where B is the smaller; learned temperatures need the matrix."""
         config = self.config
+        if not self.temperature.is_constant:
+            return None
         return F.barlow_twins(z_a, z_b, config.redundancy_weight, config.standardization, config.normalize_embeddings)
 
     def mix(self, z_mix: Tensor, anchors: Tensor, targets: Tensor, alpha: Tensor, permutation: Tensor) -> Tensor:

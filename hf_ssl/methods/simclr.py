@@ -9,6 +9,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor
 
 from hf_ssl import functional as F
+from hf_ssl.heads import AdaptiveTemperature
 from hf_ssl.methods.images import ImageConfig, ImageModel
 
 
@@ -39,5 +40,13 @@ class SimCLRModel(ImageModel):
         return anchors, targets
 
     def fast(self, z_a: Tensor, z_b: Tensor) -> Tensor | None:
-        """NT-Xent a block of anchors at a time."""
-        return None if self.config.temperature is None else F.nt_xent(z_a, z_b, self.config.temperature)
+        """NT-Xent, or AMCL's bounded form of it, a block of anchors at a time."""
+        config, temperature = self.config, self.temperature
+        if not isinstance(temperature, AdaptiveTemperature):
+            return None if config.temperature is None else F.nt_xent(z_a, z_b, config.temperature)
+        if config.amcl_objective == "hard":
+            return None
+        items = self.items(torch.cat([z_a, z_b], dim=-2))
+        learned = temperature.phi(items.detach() if temperature.detach else items)
+        width = config.projector_dims[-1]
+        return F.soft_nt_xent(items, learned, temperature.low, temperature.high, config.beta, width)
