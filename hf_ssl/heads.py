@@ -158,8 +158,8 @@ class AdaptiveTemperature(Temperature):
             place = (tau - self.low) / (self.high - self.low)
             total += float(tau.sum())
             at_bound += int(((place < BOUND) | (place > 1 - BOUND)).sum())
-            bar = place.mul_(BINS).clamp_(0, BINS - 1).byte()
-            bars += bar.flatten().bincount(minlength=BINS)  # whole numbers: histc counts in floats, which stop at 2^24
+            bar = place.mul_(BINS).clamp_(0, BINS - 1).nan_to_num_(BINS).byte()  # what is no number falls outside
+            bars += bar.flatten().bincount(minlength=BINS + 1)[:BINS]  # histc counts in floats, which stop at 2^24
         return {
             "temperature_mean": total / count,
             "temperature_at_bound": at_bound / count,

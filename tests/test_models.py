@@ -482,6 +482,9 @@ def test_readings_say_where_in_their_range_temperatures_are(monkeypatch):
     readings = temperature.readings(None, rows, rows)
     assert readings["temperature_at_bound"] == 1.0
     assert readings["temperature_histogram"] == [1, *[0] * 18, 2]
+    pairs = F.PairScores(torch.full((3,), torch.nan), torch.full((3, 2), 2.0))
+    readings = temperature.readings(None, rows, rows)  # the loss is no number either, and that is what is to be said
+    assert sum(readings["temperature_histogram"]) == 6
     pairs = F.PairScores(torch.full((50,), 2.0), torch.full((5, 10), 2.0))
     with LargestTensor() as largest:
         temperature.readings(None, rows, rows)
