@@ -1,6 +1,7 @@
 """Contrast of images against published numbers, against its definition, and in its laws."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from conftest import LargestTensor, golden
 from torch.autograd import grad, gradcheck
 
 from hf_ssl import functional as F
-from hf_ssl.functional import contrastive
+from hf_ssl.functional import contrastive, precision
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
 PUBLISHED_IN_FLOAT32 = {"rtol": 1e-6, "atol": 1e-6}
@@ -30,13 +31,13 @@ def raw(arrays, *names):
 # Published numbers
 
 
-@pytest.mark.parametrize("kind", [float, torch.tensor])
+@pytest.mark.parametrize("shape", [None, (), (1, 1)])
 @pytest.mark.parametrize("temperature", ["0.5", "0.1", "0.2"])
-def test_nt_xent_is_the_published_one(temperature, kind):
+def test_nt_xent_is_the_published_one(temperature, shape):
     arrays = golden("simclr_ntxent")
     z_a, z_b = raw(arrays, "z1", "z2")
     number = float(temperature)
-    tau = number if kind is float else torch.tensor(number, dtype=torch.float64)
+    tau = number if shape is None else torch.full(shape, number, dtype=torch.float64)
     loss = F.nt_xent(z_a, z_b, tau)
     torch.testing.assert_close(loss, arrays[f"loss_tau{temperature}"], **EXACT)
     torch.testing.assert_close(2 * loss, arrays[f"google_sum_loss_tau{temperature}"], **EXACT)
@@ -145,6 +146,28 @@ def test_temperatures_of_pairs_reach_their_own_pair_and_have_gradients():
     torch.testing.assert_close(F.nt_xent(z_a, z_b, per_head), apart, **EXACT)
 
 
+@pytest.mark.parametrize("shape", [(), (1, 1)])
+def test_one_temperature_as_a_tensor_gets_its_gradient(shape):
+    """Bug: a learned temperature that is taken for a number, and never moves."""
+    z_a, z_b = embeddings(2, 3, 4)
+    tau = torch.full(shape, 0.3, dtype=torch.float64, requires_grad=True)
+    losses = F.nt_xent(z_a, z_b, tau)
+    torch.testing.assert_close(losses, F.nt_xent(z_a, z_b, 0.3), **EXACT)
+    *ours, slope = grad(losses.sum(), (z_a, z_b, tau))
+    torch.testing.assert_close(tuple(ours), grad(F.nt_xent(z_a, z_b, 0.3).sum(), (z_a, z_b)), **EXACT)
+    step = 1e-6
+    rise = F.nt_xent(z_a, z_b, 0.3 + step).sum() - F.nt_xent(z_a, z_b, 0.3 - step).sum()
+    torch.testing.assert_close(slope.sum(), rise.detach() / (2 * step), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("temperature", [torch.tensor(0.3), torch.tensor(0.3, requires_grad=True), torch.ones(8, 8)])
+def test_a_temperature_from_another_device_is_brought_to_the_embeddings(monkeypatch, temperature):
+    monkeypatch.setattr(precision, "without_autocast", lambda _: nullcontext())  # the meta device knows none
+    z_a, z_b = (torch.empty(2, 4, 3, device="meta", requires_grad=True) for _ in range(2))
+    loss = F.nt_xent(z_a, z_b, temperature)
+    assert loss.device.type == "meta" and loss.shape == (2,)
+
+
 def test_gradients_pass_the_numerical_check():
     inputs = embeddings(2, 4, 3, count=4)
     queue = F.normalize(normal(2, 9, 3)).mT
@@ -157,7 +180,7 @@ def test_gradients_pass_the_numerical_check():
 # Laws
 
 
-@pytest.mark.parametrize("temperature", [0.3, torch.tensor(0.3)])
+@pytest.mark.parametrize("temperature", [0.3, torch.tensor(0.3), torch.tensor([[0.3]])])
 def test_length_of_the_embeddings_and_order_of_images_change_nothing(temperature):
     z_a, z_b = embeddings(5, 4)
     loss = F.nt_xent(z_a, z_b, temperature)
@@ -198,7 +221,7 @@ def test_float32_stays_finite_and_true_at_extreme_temperatures(temperature):
 
 CALLS = {
     "nt_xent": (2, lambda a, b: F.nt_xent(a, b, 0.2)),
-    "nt_xent of pairs": (2, lambda a, b: F.nt_xent(a, b, torch.tensor(0.2))),
+    "nt_xent of pairs": (2, lambda a, b: F.nt_xent(a, b, torch.tensor([[0.2]]))),
     "moco": (3, lambda q, k, bank: F.moco(q, k, F.normalize(bank).mT, 0.2)),
     "moco_v3": (4, lambda *z: F.moco_v3(*z, 0.2)),
     "simsiam": (4, F.simsiam),
@@ -228,11 +251,12 @@ def test_half_precision_embeddings_give_the_float32_loss(name):
     assert loss.dtype == torch.float32 and torch.equal(loss, function(*(z.float() for z in inputs)))
 
 
-def test_memory_grows_with_the_batch_and_not_its_square(monkeypatch):
+@pytest.mark.parametrize("temperature", [0.2, torch.tensor(0.2)])
+def test_memory_grows_with_the_batch_and_not_its_square(monkeypatch, temperature):
     monkeypatch.setattr(contrastive, "BLOCK_ENTRIES", 2 * 1024)
     z_a, z_b = (z.detach().requires_grad_() for z in embeddings(256, 4))
     with LargestTensor() as largest:
-        F.nt_xent(z_a, z_b, 0.2).backward()
+        F.nt_xent(z_a, z_b, temperature).backward()
     assert largest.entries == 512 * 4
 
 
@@ -252,4 +276,25 @@ def test_embeddings_that_do_not_pair_up_are_refused():
         lambda: F.simsiam(z, z, z, z[:2]),
     ):
         with pytest.raises(ValueError, match="one shape"):
+            call()
+
+
+@pytest.mark.parametrize("shape", [(16, 40), (1, 16, 40), (2, 16, 40), (3, 8, 40), (3, 40, 16), (40,)])
+def test_a_queue_that_does_not_fit_the_queries_is_refused(shape):
+    """Bug: one queue that broadcasts over three heads."""
+    query, key = embeddings(3, 8, 16)
+    assert F.moco(query, key, normal(3, 16, 40), 0.2).shape == (3,)
+    with pytest.raises(ValueError, match=r"queue \(.*40.*\) does not fit query \(3, 8, 16\)"):
+        F.moco(query, key, normal(*shape), 0.2)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, -0.1, math.nan])
+def test_a_temperature_that_is_not_positive_is_refused(temperature):
+    z = normal(4, 8)
+    for call in (
+        lambda: F.nt_xent(z, z, temperature),
+        lambda: F.moco(z, z, z.mT, temperature),
+        lambda: F.moco_v3(z, z, z, z, temperature),
+    ):
+        with pytest.raises(ValueError, match=f"temperature must be positive, but is {temperature}"):
             call()

@@ -7,17 +7,18 @@ import textwrap
 import pytest
 import timm
 import torch
+from conftest import LargestTensor
 from tiny import BUILDERS, small_model, views
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
 import hf_ssl
+from hf_ssl import distributed, modeling
 from hf_ssl import functional as F
-from hf_ssl import modeling
 from hf_ssl.backbone import backbone_arguments, compile_in_place, create_backbone, width
 from hf_ssl.configuration import SSLConfig
 from hf_ssl.errors import UsageError
-from hf_ssl.heads import HeadLinear, Predictor, Projector
+from hf_ssl.heads import READ_ROWS, AdaptiveTemperature, HeadLinear, Predictor, Projector
 from hf_ssl.repository import load_weights, publish_folder
 
 NARROW = {"channels": [8, 16, 16, 32], "stem_width": 8}
@@ -268,6 +269,22 @@ def test_keys_pass_no_gradient_and_their_batch_statistics_are_split(tmp_path):
     assert all(parameter.requires_grad for parameter in reloaded.backbone.parameters())
 
 
+def test_keys_are_grouped_by_themselves_on_one_process_and_in_large_batches(monkeypatch):
+    """Bug: a default that leaves all keys with the queries' own batch statistics, or splits small batches."""
+
+    def keys(images, name="moco", **settings):
+        return small_model(name, **settings).key(images)
+
+    images = views(64)[:, 0]
+    grouped, whole = (keys(images, key_batch_norm_groups=groups) for groups in (8, 1))
+    assert not torch.allclose(grouped, whole)
+    torch.testing.assert_close(keys(images), grouped)
+    torch.testing.assert_close(keys(images, queue_length=0), whole)
+    torch.testing.assert_close(keys(images[:32]), keys(images[:32], key_batch_norm_groups=1))
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    torch.testing.assert_close(keys(images), whole)
+
+
 def test_a_patch_projection_can_be_left_as_it_is(tmp_path):
     settings = {"backbone": "test_vit", "freeze_patch_projection": True}
     small_model("moco_v3", **settings).save_pretrained(tmp_path)
@@ -309,6 +326,80 @@ def test_the_methods_are_their_functions():
     torch.testing.assert_close(output.loss.detach(), F.moco(query, key, model.queue.keys[0], 0.3))
 
 
+def of_simclr(model, view_a, view_b):
+    return F.nt_xent(model.embed(view_a), model.embed(view_b), 0.3)
+
+
+def of_moco(model, view_a, view_b):
+    return F.moco(model.anchor(view_a), model.key(view_b), model.queue.keys, 0.3)
+
+
+def of_moco_v3(model, view_a, view_b):
+    return F.moco_v3(*(embed(view) for embed in (model.anchor, model.key) for view in (view_a, view_b)), 0.3)
+
+
+def of_simsiam(model, view_a, view_b):
+    z_a, z_b = model.embed(view_a), model.embed(view_b)
+    return F.simsiam(model.predictor(z_a), model.predictor(z_b), z_a, z_b)
+
+
+def of_barlow_twins(model, view_a, view_b):
+    return F.barlow_twins(model.embed(view_a), model.embed(view_b), model.config.redundancy_weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("simclr", of_simclr),
+        ("moco", of_moco),
+        ("moco+cosine", of_moco),
+        ("moco_v3", of_moco_v3),
+        ("simsiam", of_simsiam),
+        ("barlow_twins", of_barlow_twins),
+    ],
+)
+def test_parameters_get_the_gradient_of_the_methods_function(name, function):
+    """Bug: a gradient that flows into targets or keys, which changes no value of the loss and may let it collapse."""
+    temperature = {} if name in ("simsiam", "barlow_twins") else {"temperature": 0.3}
+    model = small_model(name, num_heads=2, **temperature).double()
+    model.requires_grad_(True)  # the slow copy too: keys are constants because of how they are made
+    batch = views().double()
+    parameters = dict(model.named_parameters())
+    expected, found = (
+        dict(zip(parameters, torch.autograd.grad(cost, list(parameters.values()), allow_unused=True), strict=True))
+        for cost in (function(model, *batch.unbind(dim=1)).sum(), model(batch).loss)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-10)
+    constant = {path for path, gradient in found.items() if gradient is None}
+    assert constant == {path for path in parameters if path.startswith("momentum_encoder.")}
+    if not name.startswith(("simclr", "barlow")):
+        assert not model.sides(*batch.unbind(dim=1))[1].requires_grad
+
+
+@pytest.mark.parametrize("name", ["simclr+mix", "moco+mix", "moco_v3+mix", "simsiam+mix"])
+def test_a_mix_is_taken_to_both_views_or_to_targets_that_stay(name):
+    """Bug: a mix term that pulls targets towards the mix, or SimCLR's that knows one view only."""
+    model = small_model(name)
+    both = name == "simclr+mix"
+    count = 2 if name.startswith(("moco_v3", "simsiam")) else 1
+    anchors, targets = (torch.randn(count, 1, 6, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    z_mix = torch.randn(1, 6, 8, dtype=torch.float64, requires_grad=True)
+    blend = torch.tensor(0.3), torch.randperm(6)
+    found = model.mix(z_mix, anchors, targets, *blend)
+    references = (anchors[0], targets[0]) if both else (targets[0].detach(),)
+    second = anchors[1] if count == 2 else targets[0]
+    expected = F.mix_similarity(z_mix, anchors[0], second, *blend, references)
+    torch.testing.assert_close(found, expected)
+    read = (z_mix, anchors, targets) if both else (z_mix, anchors)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(cost.sum(), read, retain_graph=True) for cost in (found, expected))
+    )
+    if count == 2:  # view b's anchors stand for its share of the blend
+        assert torch.autograd.grad(found.sum(), targets, allow_unused=True) == (None,)
+    given = model.mix_references(anchors[0], targets[0])
+    assert [reference.requires_grad for reference in given] == ([True, True] if both else [False])
+
+
 @pytest.mark.parametrize(
     ("name", "function"),
     [
@@ -316,6 +407,7 @@ def test_the_methods_are_their_functions():
         ("amcl_moco", lambda s, t, c: F.soft_contrast(s, t, c.beta, 8)),
         ("moco_v3+temperature", lambda s, t, c: 2 * F.soft_contrast(s, t, c.beta, 8)),
         ("simsiam+amcl", lambda s, t, c: F.soft_agreement(s.positive, t.positive, c.beta)),
+        ("simsiam+amcl hard", lambda s, t, c: F.hard_agreement(s.positive, t.positive, c.beta, 8)),
         ("amcl_barlow_twins", lambda s, t, c: F.soft_redundancy_reduction(s, t, c.redundancy_weight, c.beta)),
         ("simclr+amcl hard", lambda s, t, c: F.hard_contrast(s, t, c.beta, 8, c.amcl_top_k)),
         ("moco+amcl hard", lambda s, t, c: F.hard_contrast(s, t, c.beta, 8, c.amcl_top_k)),
@@ -352,15 +444,67 @@ def test_a_learned_temperature_has_the_shape_of_the_scores(name, positive, negat
     assert all(bool(((low < tau) & (tau < high)).all()) for tau in temperature)
 
 
-def test_a_detached_temperature_does_not_move_the_embeddings():
+@pytest.mark.parametrize("name", ["amcl_simclr", "amcl_moco", "moco_v3+amcl+mix", "amcl_barlow_twins"])
+def test_a_detached_temperature_does_not_move_the_embeddings(name):
+    """Bug: one side that is not detached."""
     gradients = []
     for detach in (False, True):
-        model = small_model("amcl_simclr", detach_temperature=detach)
-        anchors, targets = (torch.randn(1, 3, 6, 8, requires_grad=True) for _ in range(2))
-        model.temperature(model, anchors, targets).negative.sum().backward()
-        gradients.append(anchors.grad)
+        model = small_model(name, detach_temperature=detach)
+        sides = [torch.randn(1, 3, 6, 8, requires_grad=True) for _ in range(2)]
+        torch.cat([tau.flatten() for tau in model.temperature(model, *sides)]).sum().backward()
+        gradients.append([side.grad for side in sides])
         assert model.temperature.phi[0].weight.grad is not None
-    assert gradients[0] is not None and gradients[1] is None
+    assert None not in gradients[0] and gradients[1] == [None, None]
+
+
+def test_the_queue_passes_the_perceptron_like_the_queries():
+    """Bug: temperatures from products of what the perceptron gives with keys that it never saw."""
+    model = small_model("amcl_moco")
+    low, high = model.config.temperature_range
+    query, key = (torch.randn(1, 3, 6, 8) for _ in range(2))
+    temperature = model.temperature(model, query, key)
+    phi, queue = model.temperature.phi, model.queue.keys.mT
+    rows = phi(F.normalize(query))
+    for found, products in (
+        (temperature.positive, (rows * phi(F.normalize(key))).sum(dim=-1)),
+        (temperature.negative, rows @ phi(queue).mT),
+    ):
+        torch.testing.assert_close(found, low + (high - low) / (1 + products.exp()))
+
+
+def test_readings_say_where_in_their_range_temperatures_are(monkeypatch):
+    temperature = AdaptiveTemperature(4, 4, 1.0, 3.0)
+    pairs = F.PairScores(torch.tensor([1.001, 1.53, 2.05]), torch.tensor([[2.999, 2.05], [1.03, 2.97], [2.05, 1.53]]))
+    monkeypatch.setattr(temperature, "forward", lambda *_: pairs)
+    rows = torch.zeros(1, 1, 3, 4)
+    readings = temperature.readings(None, rows, rows)
+    histogram = [0] * 20
+    histogram[0], histogram[5], histogram[10], histogram[19] = 2, 2, 3, 2  # bars of 0.1
+    assert readings["temperature_histogram"] == histogram
+    assert readings["temperature_at_bound"] == pytest.approx(2 / 9)
+    assert readings["temperature_mean"] == pytest.approx((1.001 + 2 * 1.53 + 3 * 2.05 + 2.999 + 1.03 + 2.97) / 9)
+    pairs = F.PairScores(torch.tensor([1.0, 3.0, 3.0]), torch.empty(3, 0))  # rounded to the bounds; no negatives
+    readings = temperature.readings(None, rows, rows)
+    assert readings["temperature_at_bound"] == 1.0
+    assert readings["temperature_histogram"] == [1, *[0] * 18, 2]
+    pairs = F.PairScores(torch.full((3,), torch.nan), torch.full((3, 2), 2.0))
+    readings = temperature.readings(None, rows, rows)  # the loss is no number either, and that is what is to be said
+    assert sum(readings["temperature_histogram"]) == 6
+    pairs = F.PairScores(torch.full((50,), 2.0), torch.full((5, 10), 2.0))
+    with LargestTensor() as largest:
+        temperature.readings(None, rows, rows)
+    assert largest.entries == 50  # never all temperatures in one copy
+
+
+def test_a_reading_costs_the_same_for_any_batch():
+    model = small_model("amcl_simclr")
+    sides = [torch.randn(1, 3, READ_ROWS + 5, 8) for _ in range(2)]
+    with LargestTensor() as largest:
+        readings = model.temperature.readings(model, *sides)
+    assert largest.entries == 3 * (2 * READ_ROWS) ** 2
+    assert sum(readings["temperature_histogram"]) == 3 * 2 * READ_ROWS * (2 * READ_ROWS - 1)
+    first = [side[..., :READ_ROWS, :] for side in sides]
+    assert readings == model.temperature.readings(model, *first)
 
 
 @pytest.mark.parametrize(

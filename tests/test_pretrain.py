@@ -21,6 +21,7 @@ from hf_ssl.cli import main
 from hf_ssl.data import open_source
 from hf_ssl.heads import AdaptiveTemperature
 from hf_ssl.methods import METHODS
+from hf_ssl.modeling import SSLModel
 from hf_ssl.watch import Watch
 
 STEPS = 8
@@ -425,6 +426,14 @@ def test_long_gradients_are_cut_to_length(tmp_path):
     moved = sum((weights[1][key] - weights[0][key]).square().sum() for key in weights[0]).sqrt()
     assert moved.item() == pytest.approx(0.16 * 16 / 256 * 0.5, rel=1e-2)
     run(tmp_path / "none", "--max_grad_norm", "0", expect=2)
+
+
+def test_the_method_hears_how_much_of_the_run_is_done(tmp_path, monkeypatch):
+    """Bug: a progress that stands still, so that a momentum that should rise to 1 never does."""
+    heard = []
+    monkeypatch.setattr(SSLModel, "after_step", lambda model, output, progress: heard.append(progress))
+    run(tmp_path, "--max_steps", "4")
+    assert heard == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_temperatures_at_their_bound_are_said_once(tmp_path, capsys, monkeypatch):

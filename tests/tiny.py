@@ -24,6 +24,7 @@ COMBINATIONS = {  # name -> base and settings
     "moco_v3+temperature": ("moco_v3", {"temperature_range": (0.1, 1.0)}),
     "moco_v3+amcl+mix": ("moco_v3", {**ADAPTIVE, "mix_weight": 1.0}),
     "simsiam+amcl": ("simsiam", ADAPTIVE),
+    "simsiam+amcl hard": ("simsiam", {**ADAPTIVE, "amcl_objective": "hard"}),
     "simclr+amcl+mix": ("amcl_simclr", {"mix_weight": 1.0}),
     "moco+amcl+mix": ("amcl_moco", {"mix_weight": 1.0}),
     "mixed_barlow_twins+amcl": ("mixed_barlow_twins", ADAPTIVE),

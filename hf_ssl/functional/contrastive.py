@@ -44,10 +44,14 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor) -> Tensor:
 
     Each view is to be told from the 2B - 2 views of other images. Rows are scaled to unit length here.
     `temperature` is a number, or a tensor that broadcasts to (..., 2B, 2B) for view a's rows stacked on view b's. With
-    a number, memory grows with B alone.
+    a number, or a tensor of one that wants no gradient, memory grows with B alone. Raises ValueError for two shapes
+    or a number that is not positive.
     """
     same_shape(z_a=z_a, z_b=z_b)
-    if not isinstance(temperature, Tensor):
+    refuse_temperature(temperature)
+    if isinstance(temperature, Tensor):
+        temperature = temperature.to(z_a.device)
+    if not isinstance(temperature, Tensor) or is_constant(temperature):
         form = partial(nt_xent_form, temperature=temperature)
         if z_a.device.type != "cpu" or z_a.ndim == 2:
             return closed_form(form, z_a, z_b)
@@ -55,16 +59,35 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor) -> Tensor:
         return torch.stack([closed_form(form, *pair) for pair in pairs]).view(z_a.shape[:-2])
     items = normalize(torch.cat([z_a, z_b], dim=-2))
     scores = inner_products(items, items)
+    if temperature.ndim == 0:  # divides as it is; expanded and parted it would be as large as the scores
+        return info_nce(PairScores(*(parted / temperature for parted in split_views(scores))), None)
     return info_nce(split_views(scores), split_views(temperature.expand(scores.shape)))
+
+
+def refuse_temperature(temperature: float | Tensor) -> None:
+    """Raise ValueError for a number that is not positive; a tensor is not read, which would wait for its device."""
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ValueError(f"temperature must be positive, but is {temperature}.")
+
+
+def is_constant(temperature: Tensor) -> bool:
+    """Whether `temperature` is one number through which no gradient is asked for."""
+    return temperature.ndim == 0 and not (temperature.requires_grad and torch.is_grad_enabled())
 
 
 @full_precision
 def moco(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """MoCo's objective (eq. 1): `query` (..., B, D) against its `key` and `queue` (..., D, K), mean over B: -> (...).
 
-    Query and key are scaled to unit length here; the queue holds unit columns. Key and queue are constants.
+    Query and key are scaled to unit length here; the queue holds unit columns. Key and queue are constants. Raises
+    ValueError for shapes that do not fit or a temperature that is not positive.
     """
     same_shape(query=query, key=key)
+    if queue.shape[:-1] != (*query.shape[:-2], query.shape[-1]):  # one queue would broadcast over all heads
+        raise ValueError(
+            f"queue {tuple(queue.shape)} does not fit query {tuple(query.shape)}: (..., D, K) goes with (..., B, D)."
+        )
+    refuse_temperature(temperature)
     return info_nce(queue_scores(normalize(query), normalize(key.detach()), queue.detach()), temperature)
 
 
@@ -77,9 +100,11 @@ def queue_scores(query: Tensor, key: Tensor, queue: Tensor) -> PairScores:
 def moco_v3(query_a: Tensor, query_b: Tensor, key_a: Tensor, key_b: Tensor, temperature: float) -> Tensor:
     """MoCo v3's objective (algorithm 1): each view's query against the other's keys, (..., B, D) each: -> (...).
 
-    The sum of both directions, times 2 `temperature`. Rows are scaled to unit length here; keys are constants.
+    The sum of both directions, times 2 `temperature`. Rows are scaled to unit length here; keys are constants. Raises
+    ValueError for several shapes or a temperature that is not positive.
     """
     same_shape(query_a=query_a, query_b=query_b, key_a=key_a, key_b=key_b)
+    refuse_temperature(temperature)
     costs = [
         info_nce(split_diagonal(inner_products(normalize(query), normalize(key.detach()))), temperature)
         for query, key in ((query_a, key_b), (query_b, key_a))
@@ -123,7 +148,7 @@ def mix_similarity(
 
 
 def nt_xent_form(
-    z_a: Tensor, z_b: Tensor, *, temperature: float, gradients: bool
+    z_a: Tensor, z_b: Tensor, *, temperature: float | Tensor, gradients: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """NT-Xent (...) and its gradients without autograd, a block of anchors at a time.
 
