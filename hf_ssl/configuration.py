@@ -113,15 +113,26 @@ class SSLConfig(PreTrainedConfig):
 
     def cautions(self) -> list[str]:
         """Sentences on settings that are allowed and perhaps not meant."""
-        if self.temperature_range is not None:
-            unbounded = (
+        changed = [entry.name for entry in fields(self) if getattr(self, entry.name) not in (None, entry.default)]
+        said: list[tuple[Sequence[str], str]] = []
+        if self.temperature_range is None:
+            said.append((LEARNED_TEMPERATURES, "without --temperature_range none is learned"))
+        else:
+            said.append((["temperature"], "with --temperature_range one is learned for each pair"))
+            if not self.contrasts:
+                said.append((["amcl_top_k"], f"{self.model_type} does not choose among negatives"))
+            elif self.amcl_objective != "hard":
+                said.append((["amcl_top_k"], "only --amcl_objective hard chooses among negatives"))
+        if not self.mix_weight:
+            said.append((["mix_warmup_epochs", "mix_target"], "without --mix_weight nothing is mixed"))
+        unread = [([name for name in names if name in changed], reason) for names, reason in said]
+        sentences = [f"Nothing reads {listing(names)}: {reason}." for names, reason in unread if names]
+        if self.temperature_range is not None and self.amcl_objective == "hard":
+            sentences.append(
                 "The published AMCL objective is unbounded below with its published constants: watch the share of "
                 "temperatures at a bound, or take --amcl_objective soft."
             )
-            return [unbounded] if self.amcl_objective == "hard" else []
-        defaults = {entry.name: entry.default for entry in fields(self)}
-        idle = [name for name in LEARNED_TEMPERATURES if getattr(self, name) != defaults[name]]
-        return [f"Nothing reads {listing(idle)}: without --temperature_range none is learned."] if idle else []
+        return sentences
 
 
 def refuse_unknown(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -165,3 +165,44 @@ def test_cadences_count_steps_or_epochs():
     assert cadence("2e", 10, "x") == 20
     assert cadence("0.5e", 10, "x") == 5
     assert cadence("0", 10, "x") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--method amcl_simclr --temperature 0.5", "Nothing reads 'temperature': with --temperature_range one is"),
+        ("--method amcl_moco --amcl_top_k 5", "Nothing reads 'amcl_top_k': only --amcl_objective hard"),
+        ("--method amcl_barlow_twins --amcl_objective hard --amcl_top_k 5", "Nothing reads 'amcl_top_k': amcl_barlow"),
+        ("--method simsiam --temperature_range 0.1 1 --amcl_top_k 5", "Nothing reads 'amcl_top_k': simsiam does not"),
+        ("--method simclr --beta 0.5", "Nothing reads 'beta': without --temperature_range"),
+        ("--method simclr --mix_warmup_epochs 3", "Nothing reads 'mix_warmup_epochs': without --mix_weight"),
+        ("--method barlow_twins --mix_target bb", "Nothing reads 'mix_target': without --mix_weight"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_said_once(words, sentence):
+    options = parse_pretrain(words.split())
+    unread = [said for said in METHODS[options.method].config_class(**options.settings).cautions() if "reads" in said]
+    assert len(unread) == 1 and unread[0].startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--method amcl_simclr --temperature 0.1",
+        "--method amcl_simclr --temperature none",
+        "--method amcl_simclr --temperature_range none --temperature 0.5",
+        "--method amcl_moco --amcl_objective hard --amcl_top_k 5",
+        "--method simclr --mix_weight 1 --mix_warmup_epochs 3",
+        *(f"--recipe {name}" for name in recipe_names()),
+    ],
+)
+def test_of_settings_that_are_read_nothing_is_said(words):
+    options = parse_pretrain(words.split())
+    config = METHODS[options.method].config_class(**options.settings)
+    assert not [said for said in config.cautions() if "Nothing reads" in said]
+
+
+def test_help_says_when_a_setting_is_read():
+    said = {action.dest: action.help for action in pretrain_parser("moco")._actions}
+    assert "unused where temperatures are learned" in said["temperature"]
+    assert "from 64 images on" in said["key_batch_norm_groups"]

@@ -18,7 +18,9 @@ class ImageConfig(SSLConfig):
 
     contrasts = True
 
-    temperature: float | int | None = setting(None, "number that similarities are divided by")
+    temperature: float | int | None = setting(
+        None, "number that similarities are divided by; unused where temperatures are learned"
+    )
 
     def validate_architecture(self) -> None:
         """Refuse a temperature that is not positive, and none where one is needed."""

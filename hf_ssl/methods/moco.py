@@ -42,7 +42,9 @@ class MoCoConfig(ImageConfig):
         None, "output widths of the predictor's layers; absent = no predictor"
     )
     key_batch_norm_groups: int | None = setting(
-        None, "groups of a process's keys with batch statistics of their own; absent = 8 on one process, else 1"
+        None,
+        "groups of a process's keys with batch statistics of their own; absent = 8 on one process from 64 images on,"
+        " with a queue, else 1",
     )
     freeze_patch_projection: bool = setting(False, "leave a ViT's patch projection as it is initialised")
 
