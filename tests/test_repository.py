@@ -211,6 +211,23 @@ def test_the_whole_model_is_beside_the_backbone(published):
         assert same(reloaded, model.state_dict())
 
 
+@pytest.mark.parametrize(
+    ("changed", "kind", "sentence"),
+    [
+        ({"momentum": 2.0}, UsageError, "momentum must be from 0 to 1, but is 2.0"),
+        ({"beta": -1}, UsageError, "beta must not be negative"),
+        ({"queue_length": 12}, HfSslError, "does not fit MoCoModel: mismatched_keys 'queue.keys'"),
+        ({"num_heads": 2}, HfSslError, "does not fit MoCoModel: mismatched_keys"),
+    ],
+)
+def test_a_model_is_not_opened_under_settings_that_it_cannot_have(tmp_path, changed, kind, sentence):
+    """Bug: settings that config.json may not hold, and sizes that the weights do not have, given on opening."""
+    small_model("moco").save_pretrained(tmp_path)
+    with pytest.raises(kind, match=sentence):
+        AutoSSLModel.from_pretrained(tmp_path, **changed)
+    assert AutoSSLModel.from_pretrained(tmp_path, momentum=0.5).config.momentum == 0.5
+
+
 def test_the_configuration_holds_what_the_layout_asks_for(published):
     config = json.loads((published["plain"][0] / "config.json").read_text())
     assert config["model_type"] == "timm_wrapper"
