@@ -4,6 +4,7 @@ A configuration is saved as `config.json` and rebuilds the model; numbers of one
 Every field carries its help, so that the command line can offer each of them as an option.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import MISSING, field, fields
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ class SSLConfig(PreTrainedConfig):
     """
 
     model_type = "ssl"
+    contrasts = False  # whether negatives are told apart at a temperature, the most similar ones if asked
 
     backbone: str = setting("resnet18", "name of a timm model, whose representation is trained and published")
     backbone_kwargs: dict[str, Any] = setting({}, "further keyword arguments for timm's constructor, as JSON")
@@ -83,6 +85,8 @@ class SSLConfig(PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         """Refuse what cannot be built, in one sentence that names the value and the remedy."""
+        for name in (entry.name for entry in fields(self)):
+            refuse_infinite(name, getattr(self, name))
         for name, allowed in CHOICES.items():
             refuse_unknown(name, getattr(self, name), allowed)
         for name in ("num_heads", "in_chans", "image_size", "temperature_width", "amcl_top_k"):
@@ -117,21 +121,39 @@ class SSLConfig(PreTrainedConfig):
 
     def cautions(self) -> list[str]:
         """Sentences on settings that are allowed and perhaps not meant."""
-        if self.temperature_range is not None:
-            unbounded = (
+        changed = [entry.name for entry in fields(self) if getattr(self, entry.name) not in (None, entry.default)]
+        said: list[tuple[Sequence[str], str]] = []
+        if self.temperature_range is None:
+            said.append((LEARNED_TEMPERATURES, "without --temperature_range none is learned"))
+        else:
+            said.append((["temperature"], "with --temperature_range one is learned for each pair"))
+            if not self.contrasts:
+                said.append((["amcl_top_k"], f"{self.model_type} does not choose among negatives"))
+            elif self.amcl_objective != "hard":
+                said.append((["amcl_top_k"], "only --amcl_objective hard chooses among negatives"))
+        if not self.mix_weight:
+            said.append((["mix_warmup_epochs", "mix_target"], "without --mix_weight nothing is mixed"))
+        unread = [([name for name in names if name in changed], reason) for names, reason in said]
+        sentences = [f"Nothing reads {listing(names)}: {reason}." for names, reason in unread if names]
+        if self.temperature_range is not None and self.amcl_objective == "hard":
+            sentences.append(
                 "The published AMCL objective is unbounded below with its published constants: watch the share of "
                 "temperatures at a bound, or take --amcl_objective soft."
             )
-            return [unbounded] if self.amcl_objective == "hard" else []
-        defaults = {entry.name: entry.default for entry in fields(self)}
-        idle = [name for name in LEARNED_TEMPERATURES if getattr(self, name) != defaults[name]]
-        return [f"Nothing reads {listing(idle)}: without --temperature_range none is learned."] if idle else []
+        return sentences
 
 
 def refuse_unknown(name: str, value: str, allowed: Sequence[str]) -> None:
     """Raise UsageError unless `value` of the field `name` is one of `allowed`."""
     if value not in allowed:
         raise UsageError(f"{name} is one of {listing(allowed)}, not '{value}'.{did_you_mean(value, allowed)}")
+
+
+def refuse_infinite(name: str, value: Any) -> None:
+    """Raise UsageError if the field `name` is, or lists, a number that is infinite or NaN: its loss would be too."""
+    numbers = value if isinstance(value, list | tuple) else (value,)
+    if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+        raise UsageError(f"{name} must be finite, but is {value}.")
 
 
 class OptionField(NamedTuple):

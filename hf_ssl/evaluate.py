@@ -17,7 +17,7 @@ from hf_ssl.errors import UsageError
 from hf_ssl.evaluation.baselines import raw_pixels, untrained
 from hf_ssl.evaluation.results import Result, clean_command, merge
 from hf_ssl.evaluation.suite import check_protocols, evaluate
-from hf_ssl.options import Parser
+from hf_ssl.parser import Parser
 from hf_ssl.repository import open_model, refresh_card
 
 logger = logging.getLogger(__name__)

@@ -39,6 +39,7 @@ class SSLModel(PreTrainedModel):
 
     def __init__(self, config: SSLConfig) -> None:
         super().__init__(config)
+        config.validate_architecture()  # from_pretrained sets its options one by one, after the first look
         on_meta = torch.empty(0).is_meta  # from_pretrained builds there: it brings the weights itself
         self.backbone = create_backbone(config, pretrained=config.pretrained_backbone and not on_meta)
         self.projector = build_projector(config, width(self.backbone))
@@ -184,12 +185,14 @@ class SSLModel(PreTrainedModel):
         """Load a saved model, in eval mode.
 
         Raises:
-            HfSslError: if the file lacks weights of this model or has others; `transformers` would only warn.
+            UsageError: for options that cannot be built.
+            HfSslError: if the file lacks weights of this model, has others or other sizes; `transformers` would warn.
 
         """
+        options = {**options, "ignore_mismatched_sizes": True}  # refused below, by name
         model, info = super().from_pretrained(name, output_loading_info=True, **options)
-        for reason in ("missing_keys", "unexpected_keys"):
-            if info[reason]:
-                raise HfSslError(f"{name} does not fit {cls.__name__}: {reason} {listing(sorted(info[reason]), 5)}.")
+        for reason in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if keys := sorted(key if isinstance(key, str) else key[0] for key in info[reason]):
+                raise HfSslError(f"{name} does not fit {cls.__name__}: {reason} {listing(keys, 5)}.")
         model.freeze()
         return (model, info) if output_loading_info else model

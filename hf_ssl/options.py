@@ -6,21 +6,24 @@ the same parser, and a misspelt key is caught wherever it stands.
 
 import argparse
 import json
+import logging
 import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
-from typing import Any, NoReturn
-
-from transformers import HfArgumentParser
+from typing import Any
 
 from hf_ssl.arguments import DataArguments, TrainingArguments, option
 from hf_ssl.configuration import option_fields
 from hf_ssl.errors import UsageError, did_you_mean, listing
 from hf_ssl.methods import METHODS
+from hf_ssl.parser import Parser
 from hf_ssl.recipe import as_words, read_recipe
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_METHOD = "mixed_barlow_twins"
+OF_THE_DATA = ("dataset_config", "split", "image_column")  # what is true of a recipe's own data set only
 
 
 @dataclass
@@ -32,34 +35,6 @@ class PretrainOptions:
     data: DataArguments
     training: TrainingArguments
     given: set[str]  # the keys that a recipe or the command line named
-
-
-class Parser(HfArgumentParser):
-    """transformers' parser with mistakes raised as `UsageError` and no abbreviated options."""
-
-    def __init__(self, dataclass_types: Sequence[type], **arguments: Any) -> None:
-        super().__init__(dataclass_types, allow_abbrev=False, **arguments)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage of a hundred options."""
-        raise UsageError(message[0].upper() + message[1:] + ".")
-
-    def parse(self, words: Sequence[str]) -> tuple[Any, ...]:
-        """Parse `words` into one instance per dataclass.
-
-        Raises:
-            UsageError: for an unknown option (naming the nearest known one) or a value of the wrong type.
-
-        """
-        namespace, unknown = self.parse_known_args(list(words))
-        for word in unknown:
-            if word.startswith("--"):
-                name = word[2:].split("=")[0]
-                known = [action.dest for action in self._actions]
-                raise UsageError(f"There is no option --{name}.{did_you_mean(name, known)}")
-        if unknown:
-            raise UsageError(f"'{unknown[0]}' belongs to no option; options start with two dashes.")
-        return self.parse_dict(vars(namespace), allow_extra_keys=True)
 
 
 def _parser_type(annotation: Any) -> Any:
@@ -122,6 +97,7 @@ def parse_pretrain(words: Sequence[str]) -> PretrainOptions:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--recipe")
     first.add_argument("--method")
+    first.add_argument("--dataset")
     try:
         chosen, rest = first.parse_known_args(list(words))
     except argparse.ArgumentError as error:
@@ -138,9 +114,19 @@ def parse_pretrain(words: Sequence[str]) -> PretrainOptions:
     recipe.pop("method", None)
     if "epochs" in _named(rest):
         recipe.pop("max_steps", None)  # it would win over the epochs, which are asked for by the command line
+    if chosen.dataset is not None:
+        rest += ["--dataset", chosen.dataset]
+        if recipe.get("dataset") not in (None, chosen.dataset):
+            foreign = [key for key in OF_THE_DATA if recipe.pop(key, None) is not None and key not in _named(rest)]
+            if foreign:
+                logger.info("The recipe's %s is for %s and not taken.", listing(foreign), recipe["dataset"])
     words = [*as_words(recipe), *rest]
-    settings, data, training, *_ = pretrain_parser(method).parse(words)
-    return PretrainOptions(method, _decoded(settings, METHODS[method].config_class), data, training, _named(words))
+    nulls = {name.replace("-", "_") for name, value in recipe.items() if value is None}
+    parser = pretrain_parser(method)
+    parser.default_to_none(nulls)
+    settings, data, training, *_ = parser.parse(words)
+    given = _named(words) | nulls
+    return PretrainOptions(method, _decoded(settings, METHODS[method].config_class), data, training, given)
 
 
 def _decoded(settings: Any, config_class: type) -> dict[str, Any]:

@@ -47,10 +47,10 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def as_words(recipe: dict[str, Any]) -> list[str]:
-    """A recipe as command-line words; a null leaves the default."""
+    """A recipe as command-line words, but for its nulls: `none` is a word that some options take as a value."""
     words: list[str] = []
     for key, value in recipe.items():
-        if value is None or value == []:
+        if value is None:
             continue
         words.append(f"--{key}")
         if key == "mixed_precision" and value is False:

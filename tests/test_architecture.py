@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [  # from the ground up; a module imports from lower floors and, within one package, without circles
     "errors files functional hub.card interruption preprocessing registration seeds small_stem",
-    "arguments augmentations checkpoint configuration distributed recipe runlog",
+    "arguments augmentations checkpoint configuration distributed parser recipe runlog",
     "backbone data heads outputs plan report",
     "evaluation inputs modeling momentum",
     "methods monitor optim repository watch",
@@ -33,7 +33,7 @@ HOMES = {  # library -> the only rooms that import it
     "skimage": "data.embedded",
     "timm": "backbone distributed optim repository small_stem",
     "torch.distributed": "benchmarks.two_processes distributed",
-    "transformers": "auto configuration evaluate methods modeling options outputs repository small_stem",
+    "transformers": "auto configuration evaluate methods modeling outputs parser repository small_stem",
 }
 PURE = {"functional": {"torch"}, "augmentations": {"torch", "yaml"}, "hub.card": {"jinja2"}, "registration": set()}
 HUB_WRITES = {"HfApi", "create_commit", "create_repo", "push_to_hub", "upload_file", "upload_folder"}

@@ -8,7 +8,9 @@ from hf_ssl.augmentations import get_recipe
 from hf_ssl.errors import UsageError
 from hf_ssl.methods import METHODS
 from hf_ssl.options import parse_pretrain, pretrain_parser
+from hf_ssl.plan import make_plan
 from hf_ssl.recipe import read_recipe, recipe_names
+from hf_ssl.records import recipe_record
 
 
 def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_path):
@@ -46,6 +48,9 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_
         (["--data_on_device", "maybe"], "auto, true, false"),
         (["--probe_config", "mini"], "--probe_dataset"),
         (["--save_every", "nane"], "above it"),
+        (["--image_mean", "none", "0.5"], "the word none alone"),
+        (["--image_size", "none"], "none"),
+        (["--dataset"], "--dataset"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_the_remedy(words, sentence):
@@ -57,6 +62,63 @@ def test_a_misspelt_key_in_a_recipe_is_caught_too(tmp_path):
     (tmp_path / "r.yaml").write_text("learning_rat: 0.1\n")
     with pytest.raises(UsageError, match="Did you mean 'learning_rate'"):
         parse_pretrain(["--recipe", str(tmp_path / "r.yaml")])
+
+
+def test_nothing_is_a_value_where_nothing_is_allowed(tmp_path):
+    """Bug: a null in a recipe that leaves the default, so that learned temperatures cannot be turned off."""
+    recipe = tmp_path / "r.yaml"
+    for method, key, default in (
+        ("amcl_simclr", "temperature_range", (0.05, 1.0)),
+        ("moco_v3", "predictor_dims", (512, 128)),
+    ):
+        recipe.write_text(f"method: {method}\n{key}: null\n")
+        for words in (["--method", method, f"--{key}", "none"], ["--recipe", str(recipe)]):
+            options = parse_pretrain(words)
+            assert options.settings[key] is None and key in options.given
+            config = METHODS[method].config_class(**options.settings)
+            config.save_pretrained(tmp_path)
+            assert getattr(METHODS[method].config_class.from_pretrained(tmp_path), key) is None
+        again = ["--recipe", str(recipe), f"--{key}", *map(str, default)]
+        assert tuple(parse_pretrain(again).settings[key]) == default
+    assert parse_pretrain(["--recipe", "mixbt-photos", "--max_steps", "none"]).training.max_steps is None
+    recipe.write_text("report_to: null\n")
+    assert parse_pretrain(["--recipe", str(recipe)]).training.report_to is None
+    assert parse_pretrain(["--report_to", "none"]).training.report_to == ["none"]
+
+
+def test_a_recorded_nothing_repeats_the_run(tmp_path):
+    options = parse_pretrain(["--method", "amcl_simclr", "--temperature_range", "none", "--dataset", "digits"])
+    plan = make_plan(options.training, steps_per_epoch=2, num_processes=1, mixes=False)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_record(options, plan, 1)))
+    again = parse_pretrain(["--recipe", str(tmp_path / "recipe.yaml")])
+    assert again.settings["temperature_range"] is None
+    assert (again.settings, again.data) == (options.settings, options.data)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("num_heads: null", "num_heads cannot be null"),
+        ("predictor: null", "no option --predictor"),
+        ("projector_dims: []", "projector-dims: expected at least one"),
+    ],
+)
+def test_a_recipe_that_says_nothing_where_something_is_needed_is_refused(tmp_path, line, sentence):
+    (tmp_path / "r.yaml").write_text(line + "\n")
+    with pytest.raises(UsageError, match=sentence):
+        parse_pretrain(["--recipe", str(tmp_path / "r.yaml")])
+
+
+def test_what_a_recipe_says_of_its_data_set_is_not_said_of_another(tmp_path):
+    """Bug: a recipe's column of images that stops a run on other images."""
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("dataset: org/name\ndataset_config: large\nimage_column: img\nsplit: unlabeled\nepochs: 7\n")
+    kept = parse_pretrain(["--recipe", str(recipe), "--dataset=org/name"])
+    assert (kept.data.image_column, kept.data.split, kept.data.dataset_config) == ("img", "unlabeled", "large")
+    other = parse_pretrain(["--recipe", str(recipe), "--dataset", "photos", "--split", "test"])
+    assert (other.data.dataset, other.data.split, other.training.epochs) == ("photos", "test", 7)
+    assert (other.data.image_column, other.data.dataset_config) == (None, None)
+    assert "dataset" in other.given and "image_column" not in other.given
 
 
 def test_a_recipe_belongs_to_its_method():
@@ -103,3 +165,44 @@ def test_cadences_count_steps_or_epochs():
     assert cadence("2e", 10, "x") == 20
     assert cadence("0.5e", 10, "x") == 5
     assert cadence("0", 10, "x") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--method amcl_simclr --temperature 0.5", "Nothing reads 'temperature': with --temperature_range one is"),
+        ("--method amcl_moco --amcl_top_k 5", "Nothing reads 'amcl_top_k': only --amcl_objective hard"),
+        ("--method amcl_barlow_twins --amcl_objective hard --amcl_top_k 5", "Nothing reads 'amcl_top_k': amcl_barlow"),
+        ("--method simsiam --temperature_range 0.1 1 --amcl_top_k 5", "Nothing reads 'amcl_top_k': simsiam does not"),
+        ("--method simclr --beta 0.5", "Nothing reads 'beta': without --temperature_range"),
+        ("--method simclr --mix_warmup_epochs 3", "Nothing reads 'mix_warmup_epochs': without --mix_weight"),
+        ("--method barlow_twins --mix_target bb", "Nothing reads 'mix_target': without --mix_weight"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_said_once(words, sentence):
+    options = parse_pretrain(words.split())
+    unread = [said for said in METHODS[options.method].config_class(**options.settings).cautions() if "reads" in said]
+    assert len(unread) == 1 and unread[0].startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--method amcl_simclr --temperature 0.1",
+        "--method amcl_simclr --temperature none",
+        "--method amcl_simclr --temperature_range none --temperature 0.5",
+        "--method amcl_moco --amcl_objective hard --amcl_top_k 5",
+        "--method simclr --mix_weight 1 --mix_warmup_epochs 3",
+        *(f"--recipe {name}" for name in recipe_names()),
+    ],
+)
+def test_of_settings_that_are_read_nothing_is_said(words):
+    options = parse_pretrain(words.split())
+    config = METHODS[options.method].config_class(**options.settings)
+    assert not [said for said in config.cautions() if "Nothing reads" in said]
+
+
+def test_help_says_when_a_setting_is_read():
+    said = {action.dest: action.help for action in pretrain_parser("moco")._actions}
+    assert "unused where temperatures are learned" in said["temperature"]
+    assert "from 64 images on" in said["key_batch_norm_groups"]

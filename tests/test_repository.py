@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from copy import deepcopy
 
 import pytest
 import timm
@@ -211,6 +212,23 @@ def test_the_whole_model_is_beside_the_backbone(published):
         assert same(reloaded, model.state_dict())
 
 
+@pytest.mark.parametrize(
+    ("changed", "kind", "sentence"),
+    [
+        ({"momentum": 2.0}, UsageError, "momentum must be from 0 to 1, but is 2.0"),
+        ({"beta": -1}, UsageError, "beta must not be negative"),
+        ({"queue_length": 12}, HfSslError, "does not fit MoCoModel: mismatched_keys 'queue.keys'"),
+        ({"num_heads": 2}, HfSslError, "does not fit MoCoModel: mismatched_keys"),
+    ],
+)
+def test_a_model_is_not_opened_under_settings_that_it_cannot_have(tmp_path, changed, kind, sentence):
+    """Bug: settings that config.json may not hold, and sizes that the weights do not have, given on opening."""
+    small_model("moco").save_pretrained(tmp_path)
+    with pytest.raises(kind, match=sentence):
+        AutoSSLModel.from_pretrained(tmp_path, **changed)
+    assert AutoSSLModel.from_pretrained(tmp_path, momentum=0.5).config.momentum == 0.5
+
+
 def test_the_configuration_holds_what_the_layout_asks_for(published):
     config = json.loads((published["plain"][0] / "config.json").read_text())
     assert config["model_type"] == "timm_wrapper"
@@ -379,9 +397,78 @@ def test_other_heads_start_anew_on_the_same_backbone(published):
     assert all(torch.equal(value, fresh.projector.state_dict()[name]) for name, value in heads.items())
 
 
-def test_another_backbone_is_refused(published):
-    with pytest.raises(HfSslError, match=r"weights (are missing|have another shape)"):
-        load_weights(trained("vit"), str(published["plain"][0]))
+def parts(model):
+    return {part: getattr(model, part).state_dict() for part, _ in model.named_children()}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "own", "anew", "sentence"),
+    [
+        ("amcl_moco", "amcl_moco", {"queue_length": 12}, {"queue"}, "starting anew: 'queue'"),
+        ("amcl_simclr", "amcl_moco", {}, {"queue"}, "starting anew: 'queue'"),
+        ("amcl_moco", "amcl_moco", {"projector_dims": (12, 8)}, {"projector", "queue"}, "anew: 'projector', 'queue'"),
+        ("moco", "amcl_simclr", {"num_heads": 1}, {"temperature"}, "'backbone', 'projector'; starting anew"),
+        (
+            "barlow_twins",
+            "barlow_twins",
+            {"projector_dims": (4, 4)},
+            {"projector"},
+            ": 'backbone'; starting anew: 'projector'",
+        ),
+        ("amcl_moco", "amcl_moco", {}, set(), ""),
+    ],
+)
+def test_every_part_that_fits_is_taken_and_the_others_are_named(tmp_path, caplog, source, target, own, anew, sentence):
+    """Bug: trained heads that are thrown away because a queue has another length."""
+    plain = {**NORM, **MODELS["plain"]}
+    model, fresh = small_model(source, seed=1, **plain), small_model(target, seed=2, **plain, **own)
+    if source == "amcl_moco":
+        for parameter in model.momentum_encoder.parameters():
+            parameter.add_(1.0)  # as after training: no copy of the online network
+    publish_folder(model, tmp_path, recipe={}, results=[])
+    before, given = deepcopy(parts(fresh)), parts(model)
+    with caplog.at_level("INFO", "hf_ssl.repository"):
+        load_weights(fresh, str(tmp_path))
+    for part, state in parts(fresh).items():
+        if part == "momentum_encoder" and (source != target or "projector" in anew):
+            expected = {
+                name: fresh.get_parameter(name) for name in state if "running" not in name and "num_" not in name
+            }
+        else:
+            expected = before[part] if part in anew else given[part]
+        assert all(torch.equal(state[name], value) for name, value in expected.items()), part
+    assert sentence in caplog.text if anew else not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "sentence"),
+    [
+        ("plain", MODELS["vit"], 'has backbone resnet10t .*, asked for test_vit {"img_size": 64}: ask for the same'),
+        (
+            "vit",
+            {"backbone": "test_vit", "image_size": 32},
+            'test_vit {"img_size": 64}, asked for test_vit {"img_size',
+        ),
+    ],
+)
+def test_another_backbone_is_refused_by_name(published, name, changed, sentence):
+    fresh = small_model("mixed_barlow_twins", **{**NORM, **changed})
+    with pytest.raises(UsageError, match=sentence):
+        load_weights(fresh, str(published[name][0]))
+
+
+def test_another_stem_is_refused_by_name(tmp_path):
+    thin = {"backbone": "resnet18", "backbone_kwargs": {"channels": [8, 16, 16, 32]}, **NORM}
+    publish_folder(small_model("simclr", stem="small", **thin), tmp_path, recipe={}, results=[])
+    with pytest.raises(UsageError, match=r"has backbone resnet18 with stem small {.*}, asked for resnet18 {"):
+        load_weights(small_model("simclr", **thin), str(tmp_path))
+
+
+def test_damaged_weights_of_the_same_backbone_are_no_wrong_usage(published, tmp_path):
+    folder = damaged(published["plain"][0], tmp_path / "damaged", lambda weights: weights.pop("bn1.bias"))
+    with pytest.raises(HfSslError, match=r"1 of \d+ weights are missing") as told:
+        load_weights(trained("plain"), folder)
+    assert not isinstance(told.value, UsageError)
 
 
 def test_a_model_that_does_not_say_how_images_are_normalised_is_not_published(tmp_path):

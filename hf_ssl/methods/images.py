@@ -16,11 +16,17 @@ from hf_ssl.modeling import SSLModel
 class ImageConfig(SSLConfig):
     """Settings of methods that score images against images."""
 
-    temperature: float | int | None = setting(None, "number that similarities are divided by")
+    contrasts = True
+
+    temperature: float | int | None = setting(
+        None, "number that similarities are divided by; unused where temperatures are learned"
+    )
 
     def validate_architecture(self) -> None:
-        """Refuse a temperature that is not positive."""
+        """Refuse a temperature that is not positive, and none where one is needed."""
         super().validate_architecture()
+        if self.contrasts and self.temperature is None and self.temperature_range is None:
+            raise UsageError("temperature needs a number where none is learned.")
         if self.temperature is not None and not self.temperature > 0:
             raise UsageError(f"temperature must be positive, but is {self.temperature}.")
 

@@ -42,7 +42,9 @@ class MoCoConfig(ImageConfig):
         None, "output widths of the predictor's layers; absent = no predictor"
     )
     key_batch_norm_groups: int | None = setting(
-        None, "groups of a process's keys with batch statistics of their own; absent = 8 on one process, else 1"
+        None,
+        "groups of a process's keys with batch statistics of their own; absent = 8 on one process from 64 images on,"
+        " with a queue, else 1",
     )
     freeze_patch_projection: bool = setting(False, "leave a ViT's patch projection as it is initialised")
 
@@ -65,8 +67,6 @@ class MoCoConfig(ImageConfig):
             raise UsageError(f"key_batch_norm_groups must be at least 1, not {self.key_batch_norm_groups}.")
         if self.predictor_dims is not None:
             refuse_predictor(self.predictor_dims, self.projector_dims)
-        if self.temperature is None and self.temperature_range is None:
-            raise UsageError("temperature needs a number where none is learned.")
         if not 0 <= self.momentum <= 1:
             raise UsageError(f"momentum must be from 0 to 1, but is {self.momentum}.")
         if self.amcl_objective == "hard" and self.temperature_range and self.num_heads > 1 and not self.queue_length:

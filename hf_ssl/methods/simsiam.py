@@ -23,6 +23,7 @@ class SimSiamConfig(ImageConfig):
     """Numbers of the paper."""
 
     model_type = "simsiam"
+    contrasts = False
 
     projector_dims: list[int] | tuple[int, ...] = (2048, 2048, 2048)
     projector_last_norm: bool = True

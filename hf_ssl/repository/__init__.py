@@ -11,8 +11,9 @@ this room registers its model type with transformers.
 from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
 
 from hf_ssl import small_stem
-from hf_ssl.repository.opening import Encoder, load_weights, locate, open_model
+from hf_ssl.repository.opening import Encoder, locate, open_model
 from hf_ssl.repository.publishing import publish_folder, published_config, refresh_card
+from hf_ssl.repository.starting import load_weights
 
 __all__ = [
     "Encoder",

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from hf_ssl import small_stem
 from hf_ssl.errors import HfSslError, UsageError, did_you_mean, listing
 from hf_ssl.files import read_json
-from hf_ssl.modeling import SSLModel
 from hf_ssl.preprocessing import Preprocess
 
 logger = logging.getLogger(__name__)
@@ -58,28 +57,10 @@ def open_model(name: str) -> Encoder:
     else:
         raise UsageError(f"'{name}' holds a '{config.get('model_type')}', not a published backbone.")
     heads = config["pretrained_cfg"].get("classifier") or ()
-    _load(network, _read(folder / "model.safetensors"), name, (heads,) if isinstance(heads, str) else tuple(heads))
+    load_strictly(
+        network, read_weights(folder / "model.safetensors"), name, (heads,) if isinstance(heads, str) else tuple(heads)
+    )
     return Encoder(network, _preprocess(config["pretrained_cfg"], name), name)
-
-
-def load_weights(model: SSLModel, name: str) -> None:
-    """Start `model` from another's weights: all of them where both have the same parts, else those of the backbone.
-
-    Raises:
-        UsageError: if `name` is neither a folder nor a Hub id with a published model.
-        HfSslError: if the backbones differ.
-
-    """
-    whole = locate(name) / "pretraining" / "model.safetensors"
-    own = model.state_dict()
-    if whole.is_file():
-        weights = _read(whole)
-        if {key: value.shape for key, value in weights.items()} == {key: value.shape for key, value in own.items()}:
-            model.load_state_dict(weights)
-            return
-    _load(model.backbone, open_model(name).network.state_dict(), name, ())
-    model.restart_target()
-    logger.info("Only the backbone comes from %s; the heads differ and start anew.", name)
 
 
 def locate(name: str) -> Path:
@@ -130,7 +111,7 @@ def _build(architecture: str, arguments: dict[str, Any], stem: str) -> nn.Module
     return small_stem.adapt_stem(network, stem)
 
 
-def _load(network: nn.Module, weights: dict[str, Tensor], name: str, heads: tuple[str, ...]) -> None:
+def load_strictly(network: nn.Module, weights: dict[str, Tensor], name: str, heads: tuple[str, ...]) -> None:
     """Load `weights` and refuse what is missing or does not fit; a classifier's weights are passed over."""
     weights = {key: value for key, value in weights.items() if key.rpartition(".")[0] not in heads}
     own = network.state_dict()
@@ -142,7 +123,8 @@ def _load(network: nn.Module, weights: dict[str, Tensor], name: str, heads: tupl
     network.load_state_dict(weights)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; HfSslError if it is missing or damaged."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
