@@ -33,9 +33,8 @@ def comparison(measured_cells: Iterable[Row]) -> str:
         settings.setdefault(name, {})[seed] = cell
     seeds = sorted({seed for cells in settings.values() for seed in cells} - {TUNING_SEED}, key=int)
     rows = []
-    for name in sorted(
-        settings, key=lambda name: (name.removeprefix("amcl_").split("-")[0], name)
-    ):  # family by family
+    families = {name: name.removeprefix("amcl_").split("-")[0] for name in settings}
+    for name in sorted(settings, key=lambda name: (families[name], name)):
         cells = settings[name]
         measured = [cells[seed] for seed in seeds if seed in cells]
         if not measured:
