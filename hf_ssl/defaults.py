@@ -44,5 +44,5 @@ def resolve(options: PretrainOptions, source: Source, num_processes: int, before
     if settings.get("key_batch_norm_groups", 0) is None:
         config = METHODS[options.method].config_class(**settings)
         groups = config.key_groups(arguments.batch_size // num_processes, num_processes)
-        settings["key_batch_norm_groups"] = before.get("key_batch_norm_groups") or groups
+        settings["key_batch_norm_groups"] = before.get("key_batch_norm_groups", groups)
     return recipe

@@ -102,9 +102,11 @@ def refuse_foreign(folder: Path) -> None:
         raise UsageError(f"{folder} is no run's folder and holds {listing(foreign)}: choose another --output_dir.")
 
 
-def recorded(folder: Path) -> dict[str, Any]:
-    """What the run in `folder` was asked and worked out, as its recipe.yaml has it; nothing where there is none."""
-    recipe = folder / "recipe.yaml"
+def recorded(folder: Path, resume: str) -> dict[str, Any]:
+    """What the run that goes on was asked and worked out, as its recipe.yaml has it; nothing where none goes on."""
+    if resume == "never":
+        return {}
+    recipe = (folder if resume == "auto" else Path(resume).absolute().parent.parent) / "recipe.yaml"
     return yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
 
 

@@ -61,7 +61,7 @@ def _run(options: PretrainOptions, command: Sequence[str], interruption: Interru
         image_column=data.image_column,
         streaming=data.streaming,
     )
-    before = {} if arguments.resume == "never" else records.recorded(folder)
+    before = records.recorded(folder, arguments.resume)
     recipe = resolve(options, source, accelerator.num_processes, before)
     torch.manual_seed(arguments.seed)
     model = METHODS[options.method](METHODS[options.method].config_class(**options.settings))

@@ -254,6 +254,11 @@ def test_the_queue_and_the_slow_copy_move_after_the_step():
     torch.testing.assert_close(still.momentum_encoder.projector[0].weight, weights, rtol=0, atol=0)
 
 
+def test_too_few_keys_for_their_groups_are_refused():
+    with pytest.raises(UsageError, match="6 keys cannot be parted into 4 groups"):
+        small_model("moco", key_batch_norm_groups=4)(views())
+
+
 def test_more_keys_than_the_queue_holds_are_refused():
     with pytest.raises(ValueError, match="25 keys do not fit a queue of 24"):
         small_model("moco").queue.enqueue(torch.ones(1, 25, 8))

@@ -288,10 +288,14 @@ def test_a_dry_run_refuses_what_a_run_would(tmp_path, capsys):
 def test_groups_of_keys_are_recorded_and_stay(tmp_path):
     """Bug: a default that follows the number of processes, so that a run that goes on with others changes."""
     words = ["--method", "moco", "--batch_size", "64", "--queue_length", "128", "--max_steps", "2"]
+    words += ["--save_every", "1"]
     run(tmp_path / "alone", *words)
     assert yaml.safe_load((tmp_path / "alone" / "recipe.yaml").read_text())["key_batch_norm_groups"] == 8
     run(tmp_path / "begun", *words, "--key_batch_norm_groups", "1")
     run(tmp_path / "begun", *words)  # the same run, not one with other settings
+    checkpoint = tmp_path / "begun" / "checkpoints" / "step-00000001"
+    run(tmp_path / "elsewhere", *words, "--resume", str(checkpoint))  # nor there
+    assert losses(tmp_path / "elsewhere")[2] == losses(tmp_path / "begun")[2]
     assert losses(tmp_path / "begun") != losses(tmp_path / "alone")
 
 

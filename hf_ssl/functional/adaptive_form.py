@@ -14,7 +14,7 @@ from hf_ssl.functional.contrastive import BLOCK_ENTRIES
 from hf_ssl.functional.precision import full_precision
 from hf_ssl.functional.relations import rows_at_once
 
-BLOCK_TENSORS = 4  # of a block's size at once
+BLOCK_TENSORS = 4  # of a block's size that live through it; the others are passing
 
 
 @full_precision

@@ -44,8 +44,8 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor) -> Tensor:
 
     Each view is to be told from the 2B - 2 views of other images. Rows are scaled to unit length here.
     `temperature` is a number, or a tensor that broadcasts to (..., 2B, 2B) for view a's rows stacked on view b's. With
-    a number, or a tensor of one that wants no gradient, memory grows with B alone. Raises ValueError for two shapes
-    or a number that is not positive.
+    a number, or a 0-dimensional tensor that wants no gradient, memory grows with B alone. Raises ValueError for two
+    shapes or a number that is not positive.
     """
     same_shape(z_a=z_a, z_b=z_b)
     refuse_temperature(temperature)

@@ -49,8 +49,10 @@ class MoCoConfig(ImageConfig):
     freeze_patch_projection: bool = setting(False, "leave a ViT's patch projection as it is initialised")
 
     def axes(self) -> list[str]:
-        """Of MoCo also the queue."""
-        return [*super().axes(), f"queue of {self.queue_length} keys, {self.key_batch_norm_groups or 1} groups"]
+        """Of MoCo also the queue, and the groups of keys where there are several."""
+        words = [*super().axes(), f"queue of {self.queue_length} keys" if self.queue_length else "no queue"]
+        several = (self.key_batch_norm_groups or 1) > 1
+        return [*words, f"keys in {self.key_batch_norm_groups} groups"] if several else words
 
     def key_groups(self, rows: int, processes: int) -> int:
         """Groups of a process's `rows` keys with batch statistics of their own, as configured or by default."""
@@ -132,7 +134,10 @@ class MoCoModel(ImageModel):
 
     def key(self, images: Tensor) -> Tensor:
         """Embed images (b, c, H, W) by the slow copy: (C, b, D)."""
-        return self.momentum_encoder(images, self.config.key_groups(len(images), distributed.world_size()))
+        groups = self.config.key_groups(len(images), distributed.world_size())
+        if self.training and groups > 1 and len(images) < 2 * groups:
+            raise UsageError(f"{len(images)} keys cannot be parted into {groups} groups (key_batch_norm_groups) of 2.")
+        return self.momentum_encoder(images, groups)
 
     def arrange(self, items_a: Tensor, items_b: Tensor, bank: Tensor | None = None) -> F.PairScores:
         """Part similarities of queries with keys: each with its own, and with the queue's or the batch's others."""
