@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hf_ssl.functional.closed_form import closed_form
+from hf_ssl.functional.closed_form import closed_form_by_head
 from hf_ssl.functional.contrastive import BLOCK_ENTRIES
 from hf_ssl.functional.precision import full_precision
 from hf_ssl.functional.relations import rows_at_once
@@ -25,10 +25,7 @@ def soft_nt_xent(items: Tensor, learned: Tensor, low: float, high: float, beta: 
     of them.
     """
     form = partial(soft_nt_xent_form, low=low, high=high, beta=beta, width=width)
-    if items.device.type != "cpu" or items.ndim == 2:
-        return closed_form(form, items, learned)
-    heads = zip(items.flatten(0, -3), learned.flatten(0, -3), strict=True)  # one head's block fits a processor's cache
-    return torch.stack([closed_form(form, *head) for head in heads]).view(items.shape[:-2])
+    return closed_form_by_head(form, items, learned)
 
 
 def soft_nt_xent_form(

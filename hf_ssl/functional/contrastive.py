@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hf_ssl.functional.closed_form import closed_form
+from hf_ssl.functional.closed_form import closed_form_by_head
 from hf_ssl.functional.precision import full_precision
 from hf_ssl.functional.relations import (
     PairScores,
@@ -52,11 +52,7 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float | Tensor) -> Tensor:
     if isinstance(temperature, Tensor):
         temperature = temperature.to(z_a.device)
     if not isinstance(temperature, Tensor) or is_constant(temperature):
-        form = partial(nt_xent_form, temperature=temperature)
-        if z_a.device.type != "cpu" or z_a.ndim == 2:
-            return closed_form(form, z_a, z_b)
-        pairs = zip(z_a.flatten(0, -3), z_b.flatten(0, -3), strict=True)  # one head's block fits a processor's cache
-        return torch.stack([closed_form(form, *pair) for pair in pairs]).view(z_a.shape[:-2])
+        return closed_form_by_head(partial(nt_xent_form, temperature=temperature), z_a, z_b)
     items = normalize(torch.cat([z_a, z_b], dim=-2))
     scores = inner_products(items, items)
     if temperature.ndim == 0:  # divides as it is; expanded and parted it would be as large as the scores
